@@ -9,9 +9,9 @@ namespace moed {
 
 }  // namespace moed
 
-#define MOED_CHECK(condition, message)                                     \
-  do {                                                                     \
-    if (!(condition)) [[unlikely]] {                                       \
-      ::moed::CheckFailed(__FILE__, __LINE__, #condition, message);        \
-    }                                                                      \
+#define MOED_CHECK(condition, message)                              \
+  do {                                                              \
+    if (!(condition)) [[unlikely]] {                                \
+      ::moed::CheckFailed(__FILE__, __LINE__, #condition, message); \
+    }                                                               \
   } while (false)

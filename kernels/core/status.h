@@ -10,13 +10,14 @@
 #define MOED_STATUS_CONCAT(a, b) MOED_STATUS_CONCAT_INNER(a, b)
 
 // Returns from the enclosing function when `expression` is not OK.
-#define MOED_RETURN_IF_ERROR(expression)              \
-  do {                                                \
-    absl::Status moed_status_ = (expression);         \
-    if (!moed_status_.ok()) return moed_status_;      \
+#define MOED_RETURN_IF_ERROR(expression)         \
+  do {                                           \
+    absl::Status moed_status_ = (expression);    \
+    if (!moed_status_.ok()) return moed_status_; \
   } while (false)
 
-// MOED_ASSIGN_OR_RETURN(auto x, MakeX()): x is the value, or the enclosing function returns the error.
+// MOED_ASSIGN_OR_RETURN(auto x, MakeX()): x is the value, or the enclosing function returns the
+// error.
 #define MOED_ASSIGN_OR_RETURN(declaration, expression) \
   MOED_ASSIGN_OR_RETURN_IMPL(MOED_STATUS_CONCAT(moed_or_, __LINE__), declaration, expression)
 

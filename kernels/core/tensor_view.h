@@ -53,8 +53,8 @@ class BasicTensorView {
   }
   // A mutable view is also a const one.
   template <typename Other>
-    requires(std::is_const_v<Void> && !std::is_const_v<Other>)
-  BasicTensorView(const BasicTensorView<Other>& other)  // NOLINT(google-explicit-constructor)
+  requires(std::is_const_v<Void> && !std::is_const_v<Other>)
+      BasicTensorView(const BasicTensorView<Other>& other)  // NOLINT(google-explicit-constructor)
       : data_(other.raw()), dtype_(other.dtype()), rank_(other.rank()) {
     for (int axis = 0; axis < rank_; ++axis) shape_[axis] = other.dim(axis);
   }
