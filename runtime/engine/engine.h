@@ -1,0 +1,53 @@
+// The engine: takes requests, runs steps, hands tokens to the output thread.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "runtime/output/generation_sink.h"
+#include "runtime/schedule/request.h"
+
+namespace moed {
+
+// A snapshot for pages and metrics.
+struct EngineStats {
+  int32_t requests_waiting = 0;
+  int32_t requests_running = 0;
+  uint64_t steps = 0;
+  std::vector<int64_t> free_kv_blocks;   // [num_ranks]
+  std::vector<int64_t> total_kv_blocks;  // [num_ranks]
+  int num_layers = 0;
+  int num_experts = 0;
+  std::vector<int64_t> expert_tokens;  // [num_layers * num_experts] since start
+  absl::Status fault;                  // OK, or why the ranks are broken for good
+};
+
+// Thread-safe. Every accepted request ends exactly once, through GenerationSink::OnFinish.
+class Engine {
+ public:
+  virtual ~Engine() = default;
+
+  // RESOURCE_EXHAUSTED when the queue is full, ALREADY_EXISTS for a request id that is live,
+  // INVALID_ARGUMENT for a prompt that can never fit the KV cache, UNAVAILABLE while draining or
+  // after a fault. On an error the sink is not called.
+  virtual absl::Status Submit(GenerationRequest request, std::shared_ptr<GenerationSink> sink) = 0;
+
+  // Ends a request with `reason`; its KV blocks are free within one step. A request that is
+  // unknown or already ended is ignored.
+  virtual void Cancel(absl::string_view request_id, absl::Status reason) = 0;
+
+  // Refuses new requests from now on. Those accepted run on.
+  virtual void BeginDrain() = 0;
+  // Ends every request with `reason` and waits until all sinks have been told.
+  virtual void Shutdown(const absl::Status& reason) = 0;
+
+  virtual EngineStats Stats() const = 0;
+};
+
+}  // namespace moed
