@@ -58,7 +58,8 @@ class Communicator {
   virtual absl::Status ExchangeCounts(Stream& stream, const CollectiveTag& tag, int width,
                                       absl::Span<const int64_t> send, absl::Span<int64_t> recv) = 0;
 
-  // Ends the group with `reason` (not OK): ranks that wait now or call later return it.
+  // Ends the group: ranks that wait now or call later return UNAVAILABLE with the text of `reason`
+  // (not OK). The first failure of a group stays; a later Abort changes nothing.
   virtual void Abort(const absl::Status& reason) = 0;
 
   virtual CommunicatorStats stats() const = 0;

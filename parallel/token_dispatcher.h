@@ -9,6 +9,7 @@
 #include "absl/status/statusor.h"
 #include "kernels/backend.h"
 #include "kernels/core/buffer.h"
+#include "kernels/core/dtype.h"
 #include "kernels/core/stream.h"
 #include "kernels/core/tensor_view.h"
 #include "parallel/communicator.h"
@@ -19,7 +20,7 @@ namespace moed {
 
 // Sizes fixed at start; a step stays within them.
 struct DispatcherLimits {
-  int64_t max_rows = 0;         // rows of one step on one rank
+  int64_t max_rows = 0;         // rows of one step on one rank, >= 1
   int64_t max_gather_rows = 0;  // padded rows a rank of a gather step; <= max_rows
   int64_t hidden = 0;
   int64_t top_k = 0;
@@ -35,7 +36,7 @@ struct ExchangePlan {
 struct DispatchBuffers;  // one in-flight exchange's memory
 
 // All state of one exchange between Dispatch and Combine. Move-only; Combine consumes it, and a
-// handle that is dropped gives its memory back.
+// handle that is dropped gives its memory back. It must not outlive its dispatcher.
 class DispatchHandle {
  public:
   DispatchHandle(DispatchHandle&&) noexcept;
@@ -55,10 +56,18 @@ class DispatchHandle {
 };
 
 // One per rank, used by the rank's thread. Both strategies give the same bits: contributions are
-// weighed and added at home in top-k order.
+// weighed and added at home in top-k order. A group of one rank exchanges nothing: its rows are
+// grouped where they lie, whatever the strategy.
 class TokenDispatcher {
  public:
+  // Device memory that Create takes on one rank (MemoryKind::kExchange), sized for the worst step:
+  // all rows of all ranks arrive on this one. INVALID_ARGUMENT for limits that are not positive or
+  // whose row indices would not fit in an int32.
+  static absl::StatusOr<int64_t> ExchangeBytes(const ExpertPlacement& placement,
+                                               const DispatcherLimits& limits, DType activation);
+
   // All memory is allocated here. `backend`, `communicator` and `placement` must outlive it.
+  // Errors: those of ExchangeBytes and of Backend::Allocate.
   static absl::StatusOr<std::unique_ptr<TokenDispatcher>> Create(Backend& backend,
                                                                  Communicator& communicator,
                                                                  const ExpertPlacement& placement,
@@ -67,7 +76,8 @@ class TokenDispatcher {
 
   // rows [num_tokens, hidden] act, topk_ids [num_tokens, top_k] int32 (negative: no pair).
   // num_tokens may be 0: the rank still joins every collective. `rows` and `topk_ids` must stay
-  // valid until Combine. UNAVAILABLE when the group failed.
+  // valid until Combine. UNAVAILABLE when the group failed. The exact strategy waits on the host
+  // for the counts of the rows; the gather strategy never does.
   absl::StatusOr<DispatchHandle> Dispatch(Stream& stream, uint64_t step, int layer,
                                           const ExchangePlan& plan, ConstTensorView rows,
                                           ConstTensorView topk_ids);
@@ -81,18 +91,30 @@ class TokenDispatcher {
   TokenDispatcher(Backend& backend, Communicator& communicator, const ExpertPlacement& placement,
                   const DispatcherLimits& limits);
   absl::Status AllocateBuffers();
+  absl::Status UploadTables();
+  // Static slots without an exchange, for a group of one rank.
+  void DispatchLocal(Stream& stream, DispatchBuffers& buffers);
   absl::Status DispatchExact(Stream& stream, DispatchBuffers& buffers);
   absl::Status DispatchGather(Stream& stream, DispatchBuffers& buffers);
   absl::Status CombineExact(Stream& stream, DispatchBuffers& buffers);
   absl::Status CombineGather(Stream& stream, DispatchBuffers& buffers);
+  // Fills expert_offsets, row_index and out_index from the arrived rows' choices.
+  void GroupArrivedRows(Stream& stream, DispatchBuffers& buffers, int64_t slots_per_row);
+  void IndexSlots(Stream& stream, DispatchBuffers& buffers, int64_t padded_rows);
+  ConstTensorView RankOfExpert(int layer) const;   // [num_experts] int32
+  ConstTensorView LocalExpertOf(int layer) const;  // [num_experts] int32
 
   Backend& backend_;
   Communicator& communicator_;
   const ExpertPlacement& placement_;
   const DispatcherLimits limits_;
+  const int64_t slots_per_row_;  // min(top_k, max_local_experts): equal on all ranks and layers
   std::vector<std::unique_ptr<DispatchBuffers>> buffers_;  // [max_in_flight]
   Buffer rank_of_expert_;                                  // [num_layers, num_experts] int32
   Buffer local_expert_of_;                                 // [num_layers, num_experts] int32
+  Buffer first_rows_;                                      // [max_gather_rows] int32: 0, 1, 2, ...
+  Buffer padding_row_;  // [max_gather_rows] int32: all 0, the one row of padding_ids_
+  Buffer padding_ids_;  // [1, top_k] int32: all -1
 };
 
 }  // namespace moed

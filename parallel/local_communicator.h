@@ -1,0 +1,50 @@
+// Ranks that are threads of one process exchange through its memory.
+#pragma once
+
+#include <chrono>
+#include <memory>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "parallel/communicator.h"
+
+namespace moed {
+
+class Rendezvous;
+struct Mailbox;
+
+struct LocalGroupOptions {
+  // How long the ranks that have arrived at a collective wait for the others, measured from the
+  // first to arrive. Longer than any rank computes between two collectives.
+  std::chrono::milliseconds deadline{30'000};
+};
+
+// The group of rank threads. Its state lives as long as any of its ends, so that a rank that comes
+// late, after the others have failed and gone, still finds it.
+class LocalGroup {
+ public:
+  // INVALID_ARGUMENT for num_ranks < 1 or a deadline that is not positive; RESOURCE_EXHAUSTED when
+  // the mailboxes (128 KiB a rank) cannot be had.
+  static absl::StatusOr<std::shared_ptr<LocalGroup>> Create(int num_ranks,
+                                                            const LocalGroupOptions& options);
+  ~LocalGroup();
+
+  int num_ranks() const { return num_ranks_; }
+
+  // The end of `rank`; made once for each rank. A rank that destroys its end has left the group:
+  // whoever waits for it, or comes to, fails at once.
+  std::unique_ptr<Communicator> MakeEnd(int rank);
+
+  // As Communicator::Abort, for whoever watches the group and is no rank of it. From any thread.
+  void Abort(const absl::Status& reason);
+
+ private:
+  explicit LocalGroup(int num_ranks);
+
+  const int num_ranks_;
+  std::shared_ptr<Rendezvous> rendezvous_;
+  std::shared_ptr<std::vector<Mailbox>> mailboxes_;  // [num_ranks]
+};
+
+}  // namespace moed
