@@ -5,8 +5,10 @@
 #include <memory>
 #include <vector>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "kernels/core/mutex.h"
 #include "parallel/communicator.h"
 
 namespace moed {
@@ -32,8 +34,8 @@ class LocalGroup {
 
   int num_ranks() const { return num_ranks_; }
 
-  // The end of `rank`; made once for each rank. A rank that destroys its end has left the group:
-  // whoever waits for it, or comes to, fails at once.
+  // The end of `rank`; made once for each rank, from any thread. A rank that destroys its end has
+  // left the group: whoever waits for it, or comes to, fails at once.
   std::unique_ptr<Communicator> MakeEnd(int rank);
 
   // As Communicator::Abort, for whoever watches the group and is no rank of it. From any thread.
@@ -45,6 +47,8 @@ class LocalGroup {
   const int num_ranks_;
   std::shared_ptr<Rendezvous> rendezvous_;
   std::shared_ptr<std::vector<Mailbox>> mailboxes_;  // [num_ranks]
+  Mutex mutex_;
+  std::vector<bool> has_end_ ABSL_GUARDED_BY(mutex_);  // [num_ranks]
 };
 
 }  // namespace moed
