@@ -35,6 +35,9 @@ struct ModelConfig {
   DType checkpoint_dtype = DType::kBFloat16;  // torch_dtype, what --dtype auto resolves from
   std::optional<int32_t> bos_token_id;
   std::vector<int32_t> eos_token_ids;  // of config.json; generation_config.json may override
+  // Fields that this version does not know and ignores, one sentence each, for the start log. A
+  // field known to change the maths is never among them: it is honoured or refused.
+  std::vector<std::string> warnings;
 
   int64_t q_features() const { return num_heads * head_dim; }
   int64_t kv_features() const { return num_kv_heads * head_dim; }
@@ -52,6 +55,7 @@ struct GenerationDefaults {
   std::optional<float> top_p;
   std::optional<float> min_p;
   std::vector<int32_t> eos_token_ids;  // replaces the config's when not empty
+  std::vector<std::string> warnings;   // fields that are set and not honoured, one sentence each
 };
 
 // `file` names the source in errors. INVALID_ARGUMENT with file, field, expected and found for a
