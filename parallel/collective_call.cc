@@ -26,7 +26,8 @@ const char* KindName(CollectiveKind kind) {
 }
 
 std::string DescribeCall(const CollectiveCall& call) {
-  return absl::StrCat(KindName(call.kind), " at ", DescribeTag(call.tag), " with ", call.unit_bytes,
+  return absl::StrCat(KindName(call.kind), " for ", DescribeTag(call.tag), ", with ",
+                      call.unit_bytes,
                       call.kind == CollectiveKind::kAllToAllV ? " bytes a row" : " bytes a rank");
 }
 
@@ -59,7 +60,7 @@ absl::Status CheckCounts(absl::Span<const CollectiveCall> calls) {
       const int64_t expected = calls[receiver].recv_rows[sender];
       if (sent == expected) continue;
       return absl::UnavailableError(absl::StrCat("rank ", sender, " sends ", sent, " rows to rank ",
-                                                 receiver, ", which expects ", expected, ", at ",
+                                                 receiver, ", which expects ", expected, ", for ",
                                                  DescribeTag(calls[0].tag)));
     }
   }
@@ -70,8 +71,8 @@ absl::Status CheckCounts(absl::Span<const CollectiveCall> calls) {
 
 std::string DescribeTag(const CollectiveTag& tag) {
   const std::string place =
-      tag.layer < 0 ? std::string("outside the layers") : absl::StrCat("layer ", tag.layer);
-  return absl::StrCat(place, ", ", tag.operation, " (step ", tag.step, ")");
+      tag.layer < 0 ? std::string("outside the layers") : absl::StrCat("of layer ", tag.layer);
+  return absl::StrCat(tag.operation, " ", place, ", step ", tag.step);
 }
 
 absl::Status CheckAgreement(absl::Span<const CollectiveCall> calls) {

@@ -25,7 +25,7 @@ struct CollectiveCall {
   bool lends_send = false;  // `send` is the caller's own memory: it must wait until all have read
 };
 
-// "layer 3, combine (step 17)".
+// "combine of layer 3, step 17".
 std::string DescribeTag(const CollectiveTag& tag);
 
 // OK when the calls, one of each rank by rank, are one collective with sizes that match. Otherwise

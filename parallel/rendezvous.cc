@@ -111,7 +111,7 @@ absl::Status Rendezvous::AwaitRound(int rank) {
     if (in_time || round_ != round || !failure_.ok()) continue;
     Fail(absl::UnavailableError(absl::StrCat(ListRanks(false), " did not come to ",
                                              DescribeTag(arriving_[static_cast<size_t>(rank)].tag),
-                                             " within ", deadline_.count(), " ms of the first; ",
+                                             ", within ", deadline_.count(), " ms of the first; ",
                                              ListRanks(true), " waited there")));
   }
   if (!failure_.ok()) return FailureAfterReaders();

@@ -53,7 +53,7 @@ class Rendezvous {
   absl::Status FailureAfterReaders() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void FailIfAbsentRankLeft() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   std::string ListRanks(bool arrived) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  // "; ranks 0, 2 waited in layer 1, combine (step 7)", or nothing when no rank waits.
+  // "; ranks 0, 2 waited in combine of layer 1, step 7", or nothing when no rank waits.
   std::string DescribeWaiting() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const int num_ranks_;
