@@ -25,7 +25,7 @@ struct EngineStats {
   int num_layers = 0;
   int num_experts = 0;
   std::vector<int64_t> expert_tokens;  // [num_layers * num_experts] since start
-  absl::Status fault;                  // OK, or why the ranks are broken for good
+  absl::Status fault;  // OK, or why the ranks are broken for good; for operators, not clients
 };
 
 // Thread-safe. Every accepted request ends exactly once, through GenerationSink::OnFinish.
@@ -34,8 +34,11 @@ class Engine {
   virtual ~Engine() = default;
 
   // RESOURCE_EXHAUSTED when the queue is full, ALREADY_EXISTS for a request id that is live,
-  // INVALID_ARGUMENT for a prompt that can never fit the KV cache, UNAVAILABLE while draining or
-  // after a fault. On an error the sink is not called.
+  // INVALID_ARGUMENT for a request that can never fit the KV cache (with numbers), is empty or asks
+  // for no token, FAILED_PRECONDITION for text or stop strings without a tokenizer, UNAVAILABLE
+  // while draining or after a fault. On an error the sink is not called. An id is live from here
+  // until just before OnFinish is called. A deadline that has passed ends the request through its
+  // sink, without any work on a device.
   virtual absl::Status Submit(GenerationRequest request, std::shared_ptr<GenerationSink> sink) = 0;
 
   // Ends a request with `reason`; its KV blocks are free within one step. A request that is
@@ -44,7 +47,9 @@ class Engine {
 
   // Refuses new requests from now on. Those accepted run on.
   virtual void BeginDrain() = 0;
-  // Ends every request with `reason` and waits until all sinks have been told.
+  // Ends every request with `reason` and waits until all sinks have been told and the ranks have
+  // stopped: for the step that runs, at most about the rank timeout. Not from a sink. Destruction
+  // includes it.
   virtual void Shutdown(const absl::Status& reason) = 0;
 
   virtual EngineStats Stats() const = 0;

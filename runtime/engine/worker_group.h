@@ -27,6 +27,10 @@ struct WorkerGroupInfo {
   int64_t num_kv_blocks_per_rank = 0;
   int32_t max_sequences_per_rank = 0;
   int32_t max_rows_per_step = 0;  // a rank's token budget
+  int32_t max_gather_rows = 0;    // DispatcherLimits::max_gather_rows; 0: never gather
+  int32_t block_size = 0;         // tokens of a KV block
+  int num_layers = 0;
+  int num_experts = 0;
   std::string backend;            // Backend::Description()
 };
 

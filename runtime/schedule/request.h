@@ -12,6 +12,14 @@ namespace moed {
 // Times inside the engine never come from the wall clock, which may jump.
 using TimePoint = std::chrono::steady_clock::time_point;
 
+// Names a request inside the engine; never used twice. The client's request_id may be: once a
+// request has ended, its id is free again.
+using SequenceId = uint64_t;
+
+// kStop: an end-of-sequence token, a stop token or a stop string. kLength: max_tokens, which the
+// front end clips to the context.
+enum class FinishReason : uint8_t { kStop, kLength };
+
 struct SamplingParams {
   float temperature = 1.0F;  // 0: greedy
   int32_t top_k = 0;         // 0: off
@@ -22,8 +30,9 @@ struct SamplingParams {
 
 struct StoppingParams {
   int32_t max_tokens = 0;  // > 0; the front end has clipped it to the context
-  int32_t min_tokens = 0;  // stop tokens are not sampled, stop strings not matched before
-  std::vector<std::string> stop_strings;
+  int32_t min_tokens = 0;  // the first min_tokens tokens are no stop tokens, and no stop string
+                           // is matched that ends in their text (as vLLM does)
+  std::vector<std::string> stop_strings;  // not empty, valid UTF-8
   std::vector<int32_t> stop_token_ids;
   std::vector<int32_t> eos_token_ids;  // the model's; empty with ignore_eos
 };
