@@ -2,11 +2,11 @@
 #pragma once
 
 #include <cstdint>
-#include <memory>
+#include <vector>
 
 #include "absl/status/status.h"
-#include "absl/status/statusor.h"
 #include "kernels/backend.h"
+#include "kernels/core/stream.h"
 #include "kernels/core/tensor_view.h"
 #include "parallel/token_dispatcher.h"
 #include "runtime/checkpoint/model_config.h"
@@ -14,10 +14,11 @@
 
 namespace moed {
 
-class KvCache;      // kv_cache.h: paged keys and values of one rank
 class Activations;  // activations.h: named buffers, allocated once for the largest step
+class Heartbeat;    // heartbeat.h: tells a watcher how far the rank is
+class KvCache;      // kv_cache.h: paged keys and values of one rank
 
-// One step's rows on one rank; device tensors.
+// One step's rows on one rank; device tensors. Any may have no rows.
 struct ForwardInput {
   uint64_t step = 0;
   ExchangePlan exchange;
@@ -29,6 +30,8 @@ struct ForwardInput {
   ConstTensorView context_lengths;  // [num_chunks] int32
   ConstTensorView block_tables;     // [num_chunks, max_blocks] int32
   ConstTensorView logit_rows;       // [num_logit_rows] int32: rows that need logits
+
+  int64_t num_tokens() const { return input_tokens.dim(0); }
 };
 
 // Everything a forward pass works with; all outlive the Transformer.
@@ -40,24 +43,33 @@ struct TransformerParts {
   TokenDispatcher* dispatcher = nullptr;
   KvCache* kv_cache = nullptr;
   Activations* activations = nullptr;
+  Heartbeat* heartbeat = nullptr;  // may be null
 };
 
 // Reads like the paper: embed; per layer norm, attention, residual, norm, router, dispatch,
 // experts, combine; final norm, head. Used by the rank's thread.
 class Transformer {
  public:
-  explicit Transformer(const TransformerParts& parts) : parts_(parts) {}
+  explicit Transformer(const TransformerParts& parts);
 
   // Enqueues the pass; logits land in Activations::logits [num_logit_rows, vocab] float32, and the
   // routing counts of this rank's rows are added to Activations::expert_counts
-  // [num_layers, num_experts] int64. UNAVAILABLE when the group failed.
+  // [num_layers, num_experts] int64. Without rows the rank still joins every exchange.
+  // UNAVAILABLE when the group failed.
   absl::Status Forward(Stream& stream, const ForwardInput& input);
 
  private:
-  absl::Status Attention(Stream& stream, int layer, const ForwardInput& input);
+  // residual += attention(norm(residual)); attention.cc.
+  void Attention(Stream& stream, int layer, const ForwardInput& input);
+  // residual += experts(norm(residual)); moe_layer.cc.
   absl::Status MoeLayer(Stream& stream, int layer, const ForwardInput& input);
+  // logits = head(norm(residual)) of the rows that need them.
+  void Head(Stream& stream, const ForwardInput& input);
+  void Beat(int layer, const char* place);
 
-  TransformerParts parts_;
+  const TransformerParts parts_;
+  // [num_layers][num_local_experts], in the form that ExpertFfnArgs takes.
+  std::vector<std::vector<const ExpertWeight*>> experts_;
 };
 
 }  // namespace moed
