@@ -1,0 +1,41 @@
+// A Backend of plain loops on the caller's thread: what the fast backends are measured against.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "kernels/cpu/cpu_backend_base.h"
+#include "kernels/cpu/reference/reference_ops.h"
+
+namespace moed {
+
+class ReferenceBackend final : public CpuBackendBase {
+ public:
+  using CpuBackendBase::CpuBackendBase;
+
+  std::string Description() const override;
+  absl::Status PrepareWorkspace(const WorkspaceLimits& limits) override;
+
+  absl::StatusOr<std::unique_ptr<LinearWeight>> PackLinear(
+      absl::Span<const ConstTensorView> parts) override;
+  absl::StatusOr<std::unique_ptr<ExpertWeight>> PackExpert(ConstTensorView w1, ConstTensorView w2,
+                                                           ConstTensorView w3) override;
+
+  void Embed(Stream& stream, const EmbedArgs& args) override;
+  void RmsNorm(Stream& stream, const RmsNormArgs& args) override;
+  void Linear(Stream& stream, const LinearArgs& args) override;
+  void RotaryCacheWrite(Stream& stream, const RotaryCacheWriteArgs& args) override;
+  void PagedAttention(Stream& stream, const PagedAttentionArgs& args) override;
+  void Route(Stream& stream, const RouteArgs& args) override;
+  void GatherRows(Stream& stream, const GatherRowsArgs& args) override;
+  void ExpertFfn(Stream& stream, const ExpertFfnArgs& args) override;
+  void Combine(Stream& stream, const CombineArgs& args) override;
+  void Sample(Stream& stream, const SampleArgs& args) override;
+
+ private:
+  absl::StatusOr<reference::Matrix> PackMatrix(absl::Span<const ConstTensorView> parts);
+
+  reference::Scratch scratch_;
+};
+
+}  // namespace moed
