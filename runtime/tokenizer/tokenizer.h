@@ -77,8 +77,12 @@ class Tokenizer {
 
  private:
   explicit Tokenizer(Vocabulary vocabulary);
+  Tokenizer(const Tokenizer&) = delete;
+  Tokenizer& operator=(const Tokenizer&) = delete;
 
-  Vocabulary vocabulary_;
+  Encoding EncodeInto(absl::string_view text, const EncodeOptions& options, bool with_spans) const;
+
+  Vocabulary vocabulary_;  // the others view it
   PrefixMatcher user_defined_;
   Normalizer normalizer_;
   BpeEncoder bpe_;
