@@ -55,6 +55,7 @@ class Outbox : public GenerationSink {
   size_t pending_bytes_ ABSL_GUARDED_BY(mutex_) = 0;
   bool has_delta_ ABSL_GUARDED_BY(mutex_) = false;
   std::optional<GenerationFinish> finish_ ABSL_GUARDED_BY(mutex_);
+  bool finish_taken_ ABSL_GUARDED_BY(mutex_) = false;
   bool reader_waits_ ABSL_GUARDED_BY(mutex_) = true;
   bool closed_ ABSL_GUARDED_BY(mutex_) = false;
   bool overflowed_ ABSL_GUARDED_BY(mutex_) = false;

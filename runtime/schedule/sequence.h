@@ -27,6 +27,7 @@ struct Sequence {
   int64_t num_reserved_blocks = 0;
   int32_t num_computed_tokens = 0;  // prompt and generated tokens whose KV is, or is being, written
   std::vector<int32_t> generated_token_ids;
+  bool is_finished = false;
 
   int32_t num_prompt_tokens() const {
     return static_cast<int32_t>(request.prompt_token_ids.size());

@@ -1,0 +1,30 @@
+#include "runtime/schedule/exchange_policy.h"
+
+#include <algorithm>
+
+namespace moed {
+
+ExchangeDecision ChooseExchange(const ExchangePolicy& policy, absl::Span<const int32_t> num_rows) {
+  int32_t padded_rows = 0;
+  for (const int32_t rows : num_rows) padded_rows = std::max(padded_rows, rows);
+  const ExchangeDecision gather = {ExchangeStrategy::kGather, padded_rows};
+  switch (policy.mode) {
+    case ExchangeMode::kExact:
+      return {};
+    case ExchangeMode::kGather:
+      return gather;
+    case ExchangeMode::kAuto:
+      break;
+  }
+  const int64_t group_rows = static_cast<int64_t>(padded_rows) * num_rows.size();
+  const bool is_small =
+      padded_rows <= policy.max_gather_rows && group_rows <= policy.max_gather_group_rows;
+  return is_small ? gather : ExchangeDecision{};
+}
+
+int32_t TokenBudgetLimit(const ExchangePolicy& policy, int32_t max_rows) {
+  if (policy.mode != ExchangeMode::kGather) return max_rows;
+  return std::min(max_rows, policy.max_gather_rows);
+}
+
+}  // namespace moed
