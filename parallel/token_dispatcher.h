@@ -95,14 +95,17 @@ class TokenDispatcher {
   // Static slots without an exchange, for a group of one rank.
   void DispatchLocal(Stream& stream, DispatchBuffers& buffers);
   absl::Status DispatchExact(Stream& stream, DispatchBuffers& buffers);
-  absl::Status DispatchGather(Stream& stream, DispatchBuffers& buffers);
-  absl::Status CombineExact(Stream& stream, DispatchBuffers& buffers);
-  absl::Status CombineGather(Stream& stream, DispatchBuffers& buffers);
+  absl::Status DispatchGather(Stream& stream, DispatchBuffers& buffers, int64_t padded_rows);
+  // Plans what to send and agrees with all ranks on the counts.
+  absl::Status PlanExact(Stream& stream, DispatchBuffers& buffers);
+  // The contributions to this rank's rows, where contribution_index expects them.
+  absl::StatusOr<ConstTensorView> BringHomeExact(Stream& stream, DispatchBuffers& buffers);
+  absl::StatusOr<ConstTensorView> BringHomeGather(Stream& stream, DispatchBuffers& buffers);
   // Fills expert_offsets, row_index and out_index from the arrived rows' choices.
   void GroupArrivedRows(Stream& stream, DispatchBuffers& buffers, int64_t slots_per_row);
+  // Fills contribution_index and sizes expert_output for static slots.
   void IndexSlots(Stream& stream, DispatchBuffers& buffers, int64_t padded_rows);
-  ConstTensorView RankOfExpert(int layer) const;   // [num_experts] int32
-  ConstTensorView LocalExpertOf(int layer) const;  // [num_experts] int32
+  ConstTensorView RankOfExpert(int layer) const;  // [num_experts] int32
 
   Backend& backend_;
   Communicator& communicator_;
@@ -112,8 +115,9 @@ class TokenDispatcher {
   std::vector<std::unique_ptr<DispatchBuffers>> buffers_;  // [max_in_flight]
   Buffer rank_of_expert_;                                  // [num_layers, num_experts] int32
   Buffer local_expert_of_;                                 // [num_layers, num_experts] int32
-  Buffer first_rows_;                                      // [max_gather_rows] int32: 0, 1, 2, ...
-  Buffer padding_row_;  // [max_gather_rows] int32: all 0, the one row of padding_ids_
+  // Constants of which steps take views; the first two [max_gather_rows or more] int32.
+  Buffer zeros_;
+  Buffer first_rows_;   // 0, 1, 2, ...
   Buffer padding_ids_;  // [1, top_k] int32: all -1
 };
 
