@@ -8,7 +8,7 @@
 namespace moed {
 
 void Transformer::Attention(Stream& stream, int layer, const ForwardInput& input) {
-  Beat(layer, "attention");
+  EnterPart(layer, "attention");
   const ModelConfig& config = *parts_.config;
   const LayerWeights& weights = parts_.replicated->layers[layer];
   Backend& backend = *parts_.backend;

@@ -8,7 +8,7 @@
 namespace moed {
 
 absl::Status Transformer::MoeLayer(Stream& stream, int layer, const ForwardInput& input) {
-  Beat(layer, "experts");
+  EnterPart(layer, "experts");
   const ModelConfig& config = *parts_.config;
   const LayerWeights& weights = parts_.replicated->layers[layer];
   Backend& backend = *parts_.backend;

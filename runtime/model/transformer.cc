@@ -21,7 +21,7 @@ Transformer::Transformer(const TransformerParts& parts) : parts_(parts) {
 
 absl::Status Transformer::Forward(Stream& stream, const ForwardInput& input) {
   const ModelConfig& config = *parts_.config;
-  Beat(-1, "embedding");
+  EnterPart(-1, "embedding");
   parts_.backend->Embed(
       stream, {.input_tokens = input.input_tokens,
                .last_sampled = input.last_sampled,
@@ -39,7 +39,7 @@ absl::Status Transformer::Forward(Stream& stream, const ForwardInput& input) {
 void Transformer::Head(Stream& stream, const ForwardInput& input) {
   const int64_t num_logit_rows = input.logit_rows.dim(0);
   if (num_logit_rows == 0) return;
-  Beat(-1, "head");
+  EnterPart(-1, "head");
   const ModelConfig& config = *parts_.config;
   const TensorView rows = parts_.activations->head_rows(num_logit_rows);
   parts_.backend->RmsNorm(
@@ -53,8 +53,8 @@ void Transformer::Head(Stream& stream, const ForwardInput& input) {
                                   .out = parts_.activations->logits(num_logit_rows)});
 }
 
-void Transformer::Beat(int layer, const char* place) {
-  if (parts_.heartbeat != nullptr) parts_.heartbeat->Beat(layer, place);
+void Transformer::EnterPart(int layer, const char* part) {
+  if (parts_.heartbeat != nullptr) parts_.heartbeat->EnterPart(layer, part);
 }
 
 }  // namespace moed

@@ -65,7 +65,7 @@ class Transformer {
   absl::Status MoeLayer(Stream& stream, int layer, const ForwardInput& input);
   // logits = head(norm(residual)) of the rows that need them.
   void Head(Stream& stream, const ForwardInput& input);
-  void Beat(int layer, const char* place);
+  void EnterPart(int layer, const char* part);
 
   const TransformerParts parts_;
   // [num_layers][num_local_experts], in the form that ExpertFfnArgs takes.

@@ -1,0 +1,60 @@
+// What a rank knows of the sequences it is home to.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "absl/types/span.h"
+#include "runtime/schedule/batch_plan.h"
+
+namespace moed {
+
+// Host state by slot. A batch that does not fit is a bug of the planner and ends in MOED_CHECK.
+class RankSlots {
+ public:
+  struct Limits {
+    int32_t num_slots = 0;
+    int64_t num_kv_blocks = 0;
+    int64_t block_size = 0;
+    int64_t max_positions = 0;
+    int64_t vocab = 0;
+  };
+
+  explicit RankSlots(const Limits& limits);
+
+  // Most blocks that one sequence can ever have.
+  int64_t max_blocks_per_slot() const { return max_blocks_per_slot_; }
+
+  // Empties the slot's block table and takes its sampling parameters.
+  void Admit(const SlotInit& init);
+  // Appends the chunk's blocks and tokens to its slot, once a step. The tokens must follow those
+  // before them, except right after admission, and lie in the slot's blocks.
+  void Extend(uint64_t step, const SequenceChunk& chunk);
+  // The slot has drawn a token, so that kLastSampledToken means one.
+  void MarkSampled(int32_t slot) { slots_[slot].has_sampled = true; }
+
+  const SlotInit& init(int32_t slot) const { return slots_[slot].init; }
+  absl::Span<const int32_t> blocks(int32_t slot) const { return slots_[slot].blocks; }
+  // Place of a token in the cache: block * block_size + offset. The position was extended over.
+  int32_t CacheSlot(int32_t slot, int64_t position) const {
+    const int64_t block = slots_[slot].blocks[position / limits_.block_size];
+    return static_cast<int32_t>(block * limits_.block_size + position % limits_.block_size);
+  }
+
+ private:
+  struct Slot {
+    bool admitted = false;
+    bool has_sampled = false;
+    std::optional<uint64_t> extended_in;  // step; unset since its admission
+    int64_t next_position = 0;            // of the token that follows
+    SlotInit init;
+    std::vector<int32_t> blocks;  // room for max_blocks_per_slot, taken at start
+  };
+
+  const Limits limits_;
+  const int64_t max_blocks_per_slot_;
+  std::vector<Slot> slots_;
+};
+
+}  // namespace moed

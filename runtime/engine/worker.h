@@ -1,0 +1,104 @@
+// One rank: takes its share of a step, gives back what was sampled.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "kernels/backend.h"
+#include "kernels/core/buffer.h"
+#include "kernels/core/dtype.h"
+#include "parallel/communicator.h"
+#include "parallel/expert_placement.h"
+#include "parallel/token_dispatcher.h"
+#include "runtime/checkpoint/model_config.h"
+#include "runtime/checkpoint/model_weights.h"
+#include "runtime/engine/rank_inputs.h"
+#include "runtime/engine/rank_slots.h"
+#include "runtime/model/activations.h"
+#include "runtime/model/heartbeat.h"
+#include "runtime/model/kv_cache.h"
+#include "runtime/model/transformer.h"
+#include "runtime/schedule/batch_plan.h"
+
+namespace moed {
+
+// Sizes fixed at start; equal on all ranks. All positive, but for max_gather_rows: 0 means that no
+// step gathers.
+struct WorkerLimits {
+  int64_t block_size = 0;
+  int64_t num_kv_blocks = 0;
+  int64_t max_sequences = 0;  // slots
+  int64_t max_rows = 0;       // rows of a step
+  int64_t max_gather_rows = 0;
+
+  // A slot draws at most one token a step.
+  int64_t max_logit_rows() const { return max_sequences < max_rows ? max_sequences : max_rows; }
+};
+
+// What a worker works with; all outlive it.
+struct WorkerParts {
+  const ModelConfig* config = nullptr;
+  const ExpertPlacement* placement = nullptr;
+  const ReplicatedWeights* replicated = nullptr;
+  const ExpertWeights* experts = nullptr;  // of this rank
+  Backend* backend = nullptr;
+  Communicator* communicator = nullptr;
+  Heartbeat* heartbeat = nullptr;  // may be null
+};
+
+// Used by the rank's thread. After Create a step allocates nothing but the vectors of its result.
+class Worker {
+ public:
+  // Device memory that Create takes, by MemoryKind; weights and workspace are 0: those are loaded
+  // elsewhere, and the backend's own business. At most kUncountableBytes each. INVALID_ARGUMENT as
+  // TokenDispatcher::ExchangeBytes.
+  static absl::StatusOr<std::vector<int64_t>> MemoryBytes(const ModelConfig& config,
+                                                          const ExpertPlacement& placement,
+                                                          DType activation,
+                                                          const WorkerLimits& limits);
+
+  // Allocates everything; RESOURCE_EXHAUSTED when the device has not enough.
+  static absl::StatusOr<std::unique_ptr<Worker>> Create(const WorkerParts& parts,
+                                                        const WorkerLimits& limits);
+
+  // Runs one step and waits for it. The batch comes from the planner: one that does not fit the
+  // slots or the limits is our bug and ends in MOED_CHECK. UNAVAILABLE when the group failed, or
+  // the device's error.
+  absl::StatusOr<RankResult> Step(const RankBatch& batch);
+
+ private:
+  Worker(const WorkerParts& parts, const WorkerLimits& limits);
+  absl::Status Allocate();
+  absl::Status PrepareWorkspace();
+  // Draws a token for every chunk that asks.
+  void Sample(const RankBatch& batch, int64_t num_logit_rows);
+  RankResult CollectResult(const RankBatch& batch) const;
+
+  const WorkerParts parts_;
+  const WorkerLimits limits_;
+  RankSlots slots_;
+  std::unique_ptr<Stream> stream_;
+  std::unique_ptr<KvCache> kv_cache_;
+  std::unique_ptr<Activations> activations_;
+  std::unique_ptr<TokenDispatcher> dispatcher_;
+  std::unique_ptr<RankInputs> inputs_;
+  std::unique_ptr<Transformer> transformer_;
+  std::vector<SamplingRow> sampling_rows_;
+  Buffer last_sampled_;  // [max_sequences] int32
+
+  // What sampling gives, on the device and its copy on the host.
+  struct SampleBuffers {
+    Buffer token_ids;     // [max_logit_rows] int32
+    Buffer logprobs;      // [max_logit_rows] float32
+    Buffer top_ids;       // [max_logit_rows, kMaxLogprobs] int32
+    Buffer top_logprobs;  // [max_logit_rows, kMaxLogprobs] float32
+  };
+  SampleBuffers sampled_;
+  SampleBuffers sampled_host_;
+  Buffer expert_counts_host_;  // [num_layers, num_experts] int64
+  Buffer zero_counts_host_;    // same, all 0
+};
+
+}  // namespace moed
