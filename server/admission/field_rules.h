@@ -1,0 +1,47 @@
+// Checks of single fields, with errors that name the field, the range and what was sent.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+
+namespace moed {
+
+// INVALID_ARGUMENT, "<field> must be in [low, high], got <value>".
+template <typename T>
+absl::Status CheckRange(absl::string_view field, T value, T low, T high) {
+  // Written so that a NaN fails.
+  if (value >= low && value <= high) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat(field, " must be in [", low, ", ", high, "], got ", value));
+}
+
+// INVALID_ARGUMENT, "<field> has <count> entries, at most <limit> are allowed".
+inline absl::Status CheckCount(absl::string_view field, int64_t count, int64_t limit) {
+  if (count <= limit) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat(field, " has ", count, " entries, at most ", limit, " are allowed"));
+}
+
+// The ids as the engine takes them; INVALID_ARGUMENT with the index of the first one that is not
+// in [0, vocab_size).
+template <typename Ids>
+absl::StatusOr<std::vector<int32_t>> CheckTokenIds(absl::string_view field, const Ids& ids,
+                                                   int64_t vocab_size) {
+  std::vector<int32_t> result;
+  result.reserve(static_cast<size_t>(ids.size()));
+  for (int index = 0; index < ids.size(); ++index) {
+    if (static_cast<int64_t>(ids[index]) >= vocab_size) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(field, "[", index, "] must be in [0, ", vocab_size, "), got ", ids[index]));
+    }
+    result.push_back(static_cast<int32_t>(ids[index]));
+  }
+  return result;
+}
+
+}  // namespace moed

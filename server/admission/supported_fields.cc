@@ -1,0 +1,59 @@
+#include "server/admission/supported_fields.h"
+
+#include <algorithm>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "absl/types/span.h"
+#include "google/protobuf/descriptor.h"
+#include "google/protobuf/message.h"
+
+namespace moed {
+namespace {
+
+using google::protobuf::FieldDescriptor;
+using google::protobuf::Message;
+
+constexpr absl::string_view kRequestFields[] = {"request_id", "model",     "text",     "token_ids",
+                                                "chat",       "sampling",  "stopping", "response",
+                                                "moe",        "scheduling"};
+constexpr absl::string_view kSamplingFields[] = {"temperature", "top_k", "top_p",
+                                                 "min_p",       "seed",  "n"};
+constexpr absl::string_view kStoppingFields[] = {"max_tokens", "min_tokens", "stop_strings",
+                                                 "stop_token_ids", "ignore_eos"};
+constexpr absl::string_view kResponseFields[] = {"text", "token_ids", "logprobs"};
+constexpr absl::string_view kExpertLoadFields[] = {"model"};
+
+absl::Status Check(const Message& message, absl::string_view path,
+                   absl::Span<const absl::string_view> supported) {
+  std::vector<const FieldDescriptor*> fields;
+  message.GetReflection()->ListFields(message, &fields);
+  for (const FieldDescriptor* field : fields) {
+    const absl::string_view name(field->name());
+    if (std::find(supported.begin(), supported.end(), name) == supported.end()) {
+      return absl::FailedPreconditionError(
+          absl::StrCat(path, name, " is not supported by this build"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::Status CheckSupportedFields(const v1::GenerateRequest& request) {
+  absl::Status status = Check(request, "", kRequestFields);
+  status.Update(Check(request.sampling(), "sampling.", kSamplingFields));
+  status.Update(Check(request.stopping(), "stopping.", kStoppingFields));
+  status.Update(Check(request.response(), "response.", kResponseFields));
+  status.Update(Check(request.moe(), "moe.", {}));
+  status.Update(Check(request.scheduling(), "scheduling.", {}));
+  return status;
+}
+
+absl::Status CheckSupportedFields(const v1::GetExpertLoadRequest& request) {
+  return Check(request, "", kExpertLoadFields);
+}
+
+}  // namespace moed

@@ -1,0 +1,13 @@
+// ExpertService without the transport.
+#pragma once
+
+#include "absl/status/statusor.h"
+#include "moed/v1/experts.pb.h"
+#include "server/state/serving_state.h"
+
+namespace moed {
+
+absl::StatusOr<v1::GetExpertLoadResponse> GetExpertLoad(const v1::GetExpertLoadRequest& request,
+                                                        const Serving& serving);
+
+}  // namespace moed

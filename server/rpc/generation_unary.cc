@@ -1,0 +1,62 @@
+#include "server/rpc/generation_unary.h"
+
+#include <utility>
+
+#include "server/rpc/wire.h"
+
+namespace moed {
+namespace {
+
+// Collects on the output thread; the answer is bounded by max_tokens.
+class CollectingSink : public GenerationSink {
+ public:
+  CollectingSink(const GenerationCall& call, grpc::ServerUnaryReactor* reactor,
+                 grpc::ByteBuffer* response_bytes)
+      : messages_(call.admitted, call.serving.model->config.top_k),
+        reactor_(reactor),
+        response_bytes_(response_bytes) {}
+
+  bool OnDelta(GenerationDelta delta) override {
+    AppendToResponse(messages_.Next(std::move(delta), nullptr), &response_);
+    return true;
+  }
+
+  void OnFinish(const GenerationFinish& finish) override {
+    if (finish.status.ok()) {
+      AppendToResponse(messages_.Next({}, &finish), &response_);
+      *response_bytes_ = SerializeMessage(response_);
+    }
+    reactor_->Finish(ToGrpcStatus(finish.status));
+  }
+
+ private:
+  GenerationMessages messages_;
+  v1::GenerateResponse response_;
+  grpc::ServerUnaryReactor* const reactor_;  // lives until Finish
+  grpc::ByteBuffer* const response_bytes_;   // the same
+};
+
+}  // namespace
+
+grpc::ServerUnaryReactor* GenerationUnary::Start(grpc::CallbackServerContext* context,
+                                                 absl::StatusOr<GenerationCall> call,
+                                                 grpc::ByteBuffer* response) {
+  if (!call.ok()) {
+    grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+    reactor->Finish(ToGrpcStatus(call.status()));
+    return reactor;
+  }
+  auto* reactor = new GenerationUnary(*call);
+  auto sink = std::make_shared<CollectingSink>(*call, reactor, response);
+  const absl::Status status = SubmitCall(context, *std::move(call), std::move(sink));
+  if (!status.ok()) reactor->Finish(ToGrpcStatus(status));
+  return reactor;
+}
+
+void GenerationUnary::OnCancel() {
+  engine_->Cancel(request_id_, absl::CancelledError("the client has cancelled"));
+}
+
+void GenerationUnary::OnDone() { delete this; }
+
+}  // namespace moed

@@ -1,0 +1,32 @@
+// One Generate call: the whole continuation, then one answer.
+#pragma once
+
+#include <grpcpp/support/server_callback.h>
+
+#include <memory>
+#include <string>
+
+#include "server/rpc/generation_call.h"
+
+namespace moed {
+
+// Owns itself: made by Start, gone after the call. Ends as GenerationStream does.
+class GenerationUnary : public grpc::ServerUnaryReactor {
+ public:
+  // Never null. `response` is filled before the call ends.
+  static grpc::ServerUnaryReactor* Start(grpc::CallbackServerContext* context,
+                                         absl::StatusOr<GenerationCall> call,
+                                         grpc::ByteBuffer* response);
+
+  void OnCancel() override;
+  void OnDone() override;
+
+ private:
+  GenerationUnary(const GenerationCall& call)
+      : engine_(call.serving.engine), request_id_(call.admitted.request.request_id) {}
+
+  std::shared_ptr<Engine> engine_;
+  std::string request_id_;
+};
+
+}  // namespace moed

@@ -1,0 +1,60 @@
+#include "server/rpc/wire.h"
+
+#include <grpcpp/support/proto_buffer_reader.h>
+#include <grpcpp/support/slice.h>
+
+#include <cstdio>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "google/protobuf/stubs/logging.h"
+
+namespace moed {
+namespace {
+
+// The field that protobuf has just complained about on this thread.
+thread_local std::string bad_utf8_field;
+
+// Protobuf's text: "String field 'moed.v1.X.y' contains invalid UTF-8 data when parsing ...".
+void OnProtobufLog(google::protobuf::LogLevel level, const char* file, int line,
+                   const std::string& text) {
+  const size_t begin = text.find("String field '");
+  const size_t end = text.find("' contains invalid UTF-8");
+  if (begin != std::string::npos && end != std::string::npos) {
+    constexpr size_t kPrefixBytes = sizeof("String field '") - 1;
+    bad_utf8_field = text.substr(begin + kPrefixBytes, end - begin - kPrefixBytes);
+    return;
+  }
+  if (level >= google::protobuf::LOGLEVEL_ERROR) {
+    std::fprintf(stderr, "protobuf: %s:%d: %s\n", file, line, text.c_str());
+  }
+}
+
+}  // namespace
+
+absl::Status ParseMessage(const grpc::ByteBuffer& bytes, google::protobuf::MessageLite* message) {
+  // A reader consumes the buffer it is given; copying one only counts references.
+  grpc::ByteBuffer copy(bytes);
+  grpc::ProtoBufferReader reader(&copy);
+  bad_utf8_field.clear();
+  if (reader.status().ok() && message->ParseFromZeroCopyStream(&reader)) return absl::OkStatus();
+  if (!bad_utf8_field.empty()) {
+    return absl::InvalidArgumentError(absl::StrCat(bad_utf8_field, " is not valid UTF-8"));
+  }
+  return absl::InvalidArgumentError(
+      absl::StrCat("the request's bytes are not a ", message->GetTypeName()));
+}
+
+grpc::ByteBuffer SerializeMessage(const google::protobuf::MessageLite& message) {
+  const grpc::Slice slice(message.SerializeAsString());
+  return grpc::ByteBuffer(&slice, 1);
+}
+
+grpc::Status ToGrpcStatus(const absl::Status& status) {
+  if (status.ok()) return grpc::Status::OK;
+  return grpc::Status(static_cast<grpc::StatusCode>(status.code()), std::string(status.message()));
+}
+
+void InstallProtobufLogHandler() { google::protobuf::SetLogHandler(OnProtobufLog); }
+
+}  // namespace moed

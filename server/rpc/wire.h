@@ -1,0 +1,25 @@
+// Messages as bytes. The methods are raw, so that malformed bytes are answered as our contract
+// says and not as the library's.
+#pragma once
+
+#include <grpcpp/support/byte_buffer.h>
+#include <grpcpp/support/status.h>
+
+#include "absl/status/status.h"
+#include "google/protobuf/message_lite.h"
+
+namespace moed {
+
+// INVALID_ARGUMENT for malformed bytes and for text that is not UTF-8.
+absl::Status ParseMessage(const grpc::ByteBuffer& bytes, google::protobuf::MessageLite* message);
+
+grpc::ByteBuffer SerializeMessage(const google::protobuf::MessageLite& message);
+
+// The codes of both are the same numbers.
+grpc::Status ToGrpcStatus(const absl::Status& status);
+
+// Protobuf reports bad UTF-8 on stderr, with a field name and once per request; ParseMessage tells
+// the client instead. Call once, before the first ParseMessage.
+void InstallProtobufLogHandler();
+
+}  // namespace moed

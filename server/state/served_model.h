@@ -1,0 +1,41 @@
+// What the front ends know of the model that is served.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "kernels/core/dtype.h"
+#include "runtime/checkpoint/model_config.h"
+#include "runtime/tokenizer/chat_format.h"
+#include "runtime/tokenizer/tokenizer.h"
+
+namespace moed {
+
+// Immutable once shared; any thread.
+struct ServedModel {
+  std::string name;
+  ModelConfig config;
+  GenerationDefaults defaults;
+  int32_t context_tokens = 0;  // a prompt may have; the lesser of positions and a rank's KV cache
+  DType dtype = DType::kFloat32;
+  int num_ranks = 1;
+  int32_t block_tokens = 0;               // token slots of a KV block
+  std::string backend;                    // Backend::Description()
+  std::unique_ptr<Tokenizer> tokenizer;   // null: token ids only
+  std::optional<ChatFormat> chat_format;  // refers to the tokenizer
+
+  // The ids that end a continuation: generation_config.json's where it has some.
+  const std::vector<int32_t>& eos_token_ids() const {
+    return defaults.eos_token_ids.empty() ? config.eos_token_ids : defaults.eos_token_ids;
+  }
+  // What a request that leaves them open gets.
+  float default_temperature() const { return defaults.temperature.value_or(1.0F); }
+  int32_t default_top_k() const { return defaults.top_k.value_or(0); }
+  float default_top_p() const { return defaults.top_p.value_or(1.0F); }
+  float default_min_p() const { return defaults.min_p.value_or(0.0F); }
+};
+
+}  // namespace moed
