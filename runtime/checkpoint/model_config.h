@@ -49,6 +49,7 @@ struct ModelConfig {
 };
 
 // Sampling defaults of generation_config.json; unset where the file or the field is absent.
+// `do_sample: false` is a temperature of 0.
 struct GenerationDefaults {
   std::optional<float> temperature;
   std::optional<int32_t> top_k;
