@@ -26,7 +26,8 @@ SOUND = {
                                "  DEPS moed_kernels_core)  # glob.cc is a comment\n",
     "parallel/placement.h": HEADER,
     "parallel/placement.cc": '#include "parallel/placement.h"\n',
-    "proto/CMakeLists.txt": "list(APPEND protos moed/v1/model.proto)\n",
+    "proto/CMakeLists.txt": "list(APPEND protos moed/v1/model.proto)\n"
+                            "add_library(moed_proto STATIC ${generated})\n",
     "proto/moed/v1/model.proto": "package moed.v1;\n",
     "runtime/schedule/CMakeLists.txt":
         "moed_library(moed_runtime_schedule SOURCES scheduler.cc DEPS moed_parallel)\n",
@@ -66,6 +67,9 @@ BREACHES = {
     "upward link": ("ladder", "kernels/CMakeLists.txt", {
         "kernels/CMakeLists.txt": "moed_library(moed_kernels_core SOURCES core/buffer.cc\n"
                                   "  DEPS moed_parallel)\n"}),
+    "link of messages below the server": ("ladder", "parallel/CMakeLists.txt", {
+        "parallel/CMakeLists.txt": "moed_library(moed_parallel SOURCES placement.cc\n"
+                                   "  DEPS moed_proto)\n"}),
     "gRPC below the server": ("library", "parallel/placement.h", {
         "parallel/placement.h": HEADER + "#include <grpcpp/grpcpp.h>\n"}),
     "log library below the server": ("library", "runtime/schedule/scheduler.h", {

@@ -7,6 +7,7 @@ from .source_tree import Violation, line_of
 
 LISTED = re.compile(r"[\w./${}+-]+\.(?:cc|cu|proto)\b")
 LIBRARY = re.compile(r"moed_library\(\s*(\w+)\s+([^)]*)\)")
+GENERATED_LIBRARY = re.compile(r"add_library\(\s*(moed_\w+)")
 
 
 def listed_files(path, text):
@@ -44,6 +45,8 @@ def check_libraries(tree):
     """One library per room, linking only libraries of rooms that the room may include."""
     room_of_library, uses = {}, []
     for path, text in tree.build_files():
+        for match in GENERATED_LIBRARY.finditer(text):
+            room_of_library[match.group(1)] = room_of(path)
         for match in LIBRARY.finditer(text):
             line = line_of(text, match.start())
             sources = {posixpath.dirname(f) for _, f in listed_files(path, match.group(2))}
