@@ -39,6 +39,8 @@ SOUND = {
     "server/model.cc": '#include <grpcpp/grpcpp.h>\n#include "moed/v1/model.grpc.pb.h"\n'
                        '#include "runtime/schedule/scheduler.h"\n',
     "scripts/demo": "#!/usr/bin/env bash\n",
+    "tests/fuzz/CMakeLists.txt": "function(moed_fuzz name)\nmoed_fuzz(header_fuzz DEPS moed_x)\n",
+    "tests/fuzz/header_fuzz.cc": "",
     "tests/parallel/CMakeLists.txt": "moed_test(parallel_test SOURCES placement_test.cc)\n",
     "tests/parallel/placement_test.cc": '#include "gtest/gtest.h"\n'
                                         '#include "parallel/placement.h"\n',
@@ -86,6 +88,8 @@ BREACHES = {
         "proto/moed/v1/expert.proto": ""}),
     "listed file that is gone": ("file-list", "tests/server/CMakeLists.txt", {
         "tests/server/CMakeLists.txt": "moed_test(server_test SOURCES model_test.cc gone.cc)\n"}),
+    "fuzz target without its file": ("file-list", "tests/fuzz/CMakeLists.txt", {
+        "tests/fuzz/CMakeLists.txt": "moed_fuzz(header_fuzz)\nmoed_fuzz(gone_fuzz)\n"}),
     "globbed list": ("file-list", "tests/CMakeLists.txt", {
         "tests/CMakeLists.txt": "file(GLOB sources *.cc)\n"}),
     "library of two folders": ("library-per-folder", "kernels/CMakeLists.txt", {

@@ -7,6 +7,8 @@ from .source_tree import Violation, line_of
 
 LISTED = re.compile(r"[\w./${}+-]+\.(?:cc|cu|proto)\b")
 LIBRARY = re.compile(r"moed_library\(\s*(\w+)\s+([^)]*)\)")
+# moed_fuzz(NAME ...) compiles NAME.cc of its folder.
+FUZZ_TARGET = re.compile(r"^[ \t]*moed_fuzz\(\s*(\w+)", re.M)
 GENERATED_LIBRARY = re.compile(r"add_library\(\s*(moed_\w+)")
 
 
@@ -22,6 +24,8 @@ def listed_files(path, text):
                 name, base = name[len(variable):], where
         if "$" not in name and not name.endswith(".pb.cc"):
             yield match.start(), posixpath.normpath(posixpath.join(base, name))
+    for match in FUZZ_TARGET.finditer(text):
+        yield match.start(), posixpath.join(folder, f"{match.group(1)}.cc")
 
 
 def check(tree):
