@@ -105,6 +105,31 @@ TEST(TokenDispatcherMemory, LimitsOutOfRangeAreRefusedByName) {
               HasSubstr("32 bits"));
 }
 
+// A full step leaves ids behind; the next step's padding must not take them for its own.
+TEST(TokenDispatcherMemory, PaddingNamesNoExpertWhateverTheBuffersHeldBefore) {
+  ExpectAllOk(RunTwoRanks(
+      kLimits, [](Communicator&, Backend& backend, TokenDispatcher& dispatcher) -> absl::Status {
+        const std::unique_ptr<Stream> stream = backend.CreateStream();
+        RankRows input = TwoRows();
+        const auto num_pairs = [&](ExchangeStrategy strategy,
+                                   int64_t num_tokens) -> absl::StatusOr<int32_t> {
+          MOED_ASSIGN_OR_RETURN(const DispatchHandle handle,
+                                dispatcher.Dispatch(*stream, 0, 0, {strategy, 2},
+                                                    input.rows.view().Rows(0, num_tokens),
+                                                    input.ids_view().Rows(0, num_tokens)));
+          const ConstTensorView offsets = handle.expert_offsets();
+          return offsets.data<int32_t>()[offsets.dim(0) - 1];
+        };
+        MOED_ASSIGN_OR_RETURN(const int32_t full, num_pairs(ExchangeStrategy::kExact, 2));
+        EXPECT_EQ(full, 4);
+        MOED_ASSIGN_OR_RETURN(const int32_t half, num_pairs(ExchangeStrategy::kGather, 1));
+        EXPECT_EQ(half, 2);
+        MOED_ASSIGN_OR_RETURN(const int32_t none, num_pairs(ExchangeStrategy::kGather, 0));
+        EXPECT_EQ(none, 0);
+        return absl::OkStatus();
+      }));
+}
+
 TEST(DispatchHandle, ThatIsDroppedGivesItsMemoryBack) {
   ExpectAllOk(RunTwoRanks(
       kLimits, [](Communicator&, Backend& backend, TokenDispatcher& dispatcher) -> absl::Status {
