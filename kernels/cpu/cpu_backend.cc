@@ -7,7 +7,9 @@
 #include "absl/strings/str_cat.h"
 #include "kernels/core/status.h"
 #include "kernels/cpu/cpu_features.h"
+#include "kernels/cpu/fast/fast_backend.h"
 #include "kernels/cpu/reference/reference_backend.h"
+#include "kernels/cpu/simd/isa_kernels.h"
 
 namespace moed {
 namespace {
@@ -17,6 +19,15 @@ absl::Status CheckSupported(CpuIsa isa) {
   return absl::FailedPreconditionError(
       absl::StrCat("this CPU cannot run the \"", CpuIsaName(isa),
                    "\" kernels: it lacks AVX-512 F, BW, DQ, VL or BF16; use \"auto\""));
+}
+
+// The table of a supported `isa`, not kReference.
+const IsaKernels& KernelsOf([[maybe_unused]] CpuIsa isa) {
+#if defined(__x86_64__)
+  if (isa == CpuIsa::kAvx512Bf16) return Avx512Bf16Kernels();
+  if (GetCpuFeatures().avx2_fma) return Avx2Kernels();
+#endif
+  return BaselineKernels();
 }
 
 }  // namespace
@@ -57,7 +68,10 @@ absl::StatusOr<std::unique_ptr<Backend>> MakeCpuBackend(const CpuBackendOptions&
   }
   std::shared_ptr<ThreadPool> pool =
       options.pool != nullptr ? options.pool : std::make_shared<ThreadPool>(1);
-  return std::make_unique<ReferenceBackend>(dtype, std::move(pool));
+  if (options.isa == CpuIsa::kReference) {
+    return std::make_unique<ReferenceBackend>(dtype, std::move(pool));
+  }
+  return std::make_unique<FastBackend>(KernelsOf(options.isa), dtype, std::move(pool));
 }
 
 }  // namespace moed

@@ -66,11 +66,6 @@ int32_t Draw(std::vector<Candidate>& candidates, const SamplingRow& row) {
   return drawn;
 }
 
-bool IsSuppressed(const SamplingRow& row, int32_t id) {
-  const auto& ids = row.suppressed_token_ids;
-  return std::find(ids.begin(), ids.end(), id) != ids.end();
-}
-
 }  // namespace
 
 void Sample(const SampleArgs& args, Scratch& scratch) {
@@ -86,7 +81,14 @@ void Sample(const SampleArgs& args, Scratch& scratch) {
     allowed.clear();
     for (int32_t id = 0; id < vocab; ++id) {
       all.push_back({Tame(logits[id]), id, 0});
-      if (!IsSuppressed(row, id)) allowed.push_back(all.back());
+    }
+    constexpr double kSuppressed = -1;
+    for (const int32_t id : row.suppressed_token_ids) {
+      MOED_CHECK(id >= 0 && id < vocab, "Sample: a suppressed token id is out of range");
+      all[static_cast<size_t>(id)].probability = kSuppressed;
+    }
+    for (const Candidate& candidate : all) {
+      if (candidate.probability != kSuppressed) allowed.push_back(candidate);
     }
     std::sort(all.begin(), all.end(), Falls);
     std::sort(allowed.begin(), allowed.end(), Falls);
