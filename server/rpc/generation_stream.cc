@@ -33,7 +33,7 @@ grpc::ServerWriteReactor<grpc::ByteBuffer>* GenerationStream::Start(
 GenerationStream::GenerationStream(const GenerationCall& call, size_t stream_buffer_bytes)
     : engine_(call.serving.engine),
       messages_(call.admitted, call.serving.model->config.top_k),
-      outbox_(std::make_shared<Outbox>(stream_buffer_bytes, [this] { Pump(); })) {}
+      outbox_(std::make_shared<ClosingOutbox>(stream_buffer_bytes, [this] { Pump(); })) {}
 
 void GenerationStream::Pump() {
   std::optional<OutboxMessage> waiting = outbox_->Pop();
@@ -67,7 +67,7 @@ void GenerationStream::OnCancel() { Abandon("the client has cancelled"); }
 
 void GenerationStream::Abandon(absl::string_view reason) {
   outbox_->Close();
-  engine_->Cancel(messages_.request_id(), absl::CancelledError(reason));
+  if (!outbox_->ended()) engine_->Cancel(messages_.request_id(), absl::CancelledError(reason));
 }
 
 void GenerationStream::OnDone() { delete this; }

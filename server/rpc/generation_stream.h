@@ -3,6 +3,7 @@
 
 #include <grpcpp/support/server_callback.h>
 
+#include <atomic>
 #include <memory>
 #include <string>
 
@@ -11,6 +12,21 @@
 #include "server/rpc/generation_call.h"
 
 namespace moed {
+
+// An outbox that knows when its request has ended: its id is then free for another request, which
+// a late cancel must not hit.
+class ClosingOutbox : public Outbox {
+ public:
+  using Outbox::Outbox;
+  void OnFinish(const GenerationFinish& finish) override {
+    ended_ = true;
+    Outbox::OnFinish(finish);
+  }
+  bool ended() const { return ended_; }
+
+ private:
+  std::atomic<bool> ended_{false};
+};
 
 // Owns itself: made by Start, gone after the call. The engine always ends a request it accepted, so
 // the call ends through the outbox's finish and in no other way; a client that has gone only makes
@@ -39,7 +55,7 @@ class GenerationStream : public grpc::ServerWriteReactor<grpc::ByteBuffer> {
 
   std::shared_ptr<Engine> engine_;
   GenerationMessages messages_;
-  std::shared_ptr<Outbox> outbox_;
+  std::shared_ptr<ClosingOutbox> outbox_;
   grpc::ByteBuffer write_buffer_;
 };
 

@@ -10,7 +10,7 @@ namespace {
 // Collects on the output thread; the answer is bounded by max_tokens.
 class CollectingSink : public GenerationSink {
  public:
-  CollectingSink(const GenerationCall& call, grpc::ServerUnaryReactor* reactor,
+  CollectingSink(const GenerationCall& call, GenerationUnary* reactor,
                  grpc::ByteBuffer* response_bytes)
       : messages_(call.admitted, call.serving.model->config.top_k),
         reactor_(reactor),
@@ -26,14 +26,14 @@ class CollectingSink : public GenerationSink {
       AppendToResponse(messages_.Next({}, &finish), &response_);
       *response_bytes_ = SerializeMessage(response_);
     }
-    reactor_->Finish(ToGrpcStatus(finish.status));
+    reactor_->End(finish.status);
   }
 
  private:
   GenerationMessages messages_;
   v1::GenerateResponse response_;
-  grpc::ServerUnaryReactor* const reactor_;  // lives until Finish
-  grpc::ByteBuffer* const response_bytes_;   // the same
+  GenerationUnary* const reactor_;          // lives until End
+  grpc::ByteBuffer* const response_bytes_;  // the same
 };
 
 }  // namespace
@@ -49,12 +49,17 @@ grpc::ServerUnaryReactor* GenerationUnary::Start(grpc::CallbackServerContext* co
   auto* reactor = new GenerationUnary(*call);
   auto sink = std::make_shared<CollectingSink>(*call, reactor, response);
   const absl::Status status = SubmitCall(context, *std::move(call), std::move(sink));
-  if (!status.ok()) reactor->Finish(ToGrpcStatus(status));
+  if (!status.ok()) reactor->End(status);
   return reactor;
 }
 
+void GenerationUnary::End(const absl::Status& status) {
+  ended_ = true;
+  Finish(ToGrpcStatus(status));
+}
+
 void GenerationUnary::OnCancel() {
-  engine_->Cancel(request_id_, absl::CancelledError("the client has cancelled"));
+  if (!ended_) engine_->Cancel(request_id_, absl::CancelledError("the client has cancelled"));
 }
 
 void GenerationUnary::OnDone() { delete this; }

@@ -3,6 +3,7 @@
 
 #include <grpcpp/support/server_callback.h>
 
+#include <atomic>
 #include <memory>
 #include <string>
 
@@ -18,6 +19,9 @@ class GenerationUnary : public grpc::ServerUnaryReactor {
                                          absl::StatusOr<GenerationCall> call,
                                          grpc::ByteBuffer* response);
 
+  // Called once, with what the request came to.
+  void End(const absl::Status& status);
+
   void OnCancel() override;
   void OnDone() override;
 
@@ -27,6 +31,7 @@ class GenerationUnary : public grpc::ServerUnaryReactor {
 
   std::shared_ptr<Engine> engine_;
   std::string request_id_;
+  std::atomic<bool> ended_{false};  // the request's id is free for another one
 };
 
 }  // namespace moed

@@ -1,0 +1,46 @@
+// What can happen to the daemon while its main thread waits.
+#pragma once
+
+#include <optional>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "kernels/core/mutex.h"
+#include "runtime/schedule/request.h"
+#include "server/state/serving_state.h"
+
+namespace moed {
+
+// Thread-safe. Events are kept until the main thread looks at them.
+class DaemonEvents {
+ public:
+  void PostSignal();
+  void PostStarted(absl::StatusOr<Serving> started);
+  void PostFault(const absl::Status& fault);
+
+  // Waits until the model has started (or not) or a signal has come.
+  void WaitForStartOrSignal();
+  // Waits until a signal has come or the ranks have failed.
+  void WaitForSignalOrFault();
+  // Waits until there is more than one signal, the ranks have failed, or `deadline`. False: the
+  // deadline passed.
+  bool WaitForHurry(TimePoint deadline);
+  // Waits until the start has ended or `deadline`.
+  bool WaitForStart(TimePoint deadline);
+
+  int signals() const;
+  bool started() const;
+  absl::Status fault() const;
+  // Once, after started().
+  absl::StatusOr<Serving> TakeStarted();
+
+ private:
+  mutable Mutex mutex_;
+  CondVar changed_;
+  int signals_ ABSL_GUARDED_BY(mutex_) = 0;
+  std::optional<absl::StatusOr<Serving>> started_ ABSL_GUARDED_BY(mutex_);
+  absl::Status fault_ ABSL_GUARDED_BY(mutex_);
+};
+
+}  // namespace moed

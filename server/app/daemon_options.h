@@ -1,0 +1,67 @@
+// The daemon's command line: flags, and the same as environment variables.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "server/state/request_limits.h"
+
+namespace moed {
+
+// Defaults are what --help shows.
+struct DaemonOptions {
+  // Model
+  std::string model;
+  std::string model_name;
+  std::string load_format = "auto";
+  uint64_t dummy_seed = 0;
+  std::string dtype = "auto";
+  // Ranks
+  int ranks = 1;
+  int threads = 0;  // 0: as many as the process may use
+  std::string cpu_isa = "auto";
+  std::string exchange = "auto";
+  double rank_timeout_seconds = 30;
+  // Memory and batches, of each rank
+  int64_t kv_cache_bytes = 0;  // 0: from max_sequences, see kDefaultKvCacheBytes
+  int64_t kv_blocks = 0;       // 0: from kv_cache_bytes
+  int64_t block_size = 16;
+  int32_t max_sequences = 64;
+  int32_t max_batched_tokens = 512;
+  int64_t rank_memory_bytes = 0;  // for dry_run; 0: not compared
+  // Requests
+  RequestLimits limits;
+  // Network
+  std::vector<std::string> listen;
+  std::string port_file;
+  bool grpc_reflection = false;
+  size_t stream_buffer_bytes = size_t{1} << 20;
+  double drain_timeout_seconds = 30;
+  // Logs
+  std::string log_format = "auto";
+  std::string log_level = "info";
+
+  bool dry_run = false;
+};
+
+inline constexpr char kDefaultListen[] = "127.0.0.1:9000";
+// Without a flag a rank's cache holds max_sequences full contexts, or this if that is less.
+inline constexpr int64_t kDefaultKvCacheBytes = int64_t{1} << 30;
+
+// What parsing a command line came to: options, or a text to print and an exit code.
+struct ParsedCommandLine {
+  bool run = false;
+  DaemonOptions options;
+  int exit_code = 0;  // 0: --help and --version; kExitUsage: `text` says what is wrong
+  std::string text;
+};
+
+// A flag beats its environment variable (--kv-blocks: MOED_KV_BLOCKS), which beats the default.
+ParsedCommandLine ParseCommandLine(int argc, const char* const* argv);
+
+// Whether every address is one that only this machine reaches.
+bool AllLoopback(const std::vector<std::string>& listen);
+
+}  // namespace moed

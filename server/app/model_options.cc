@@ -1,0 +1,84 @@
+#include "server/app/model_options.h"
+
+#include <algorithm>
+#include <chrono>
+#include <filesystem>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "kernels/core/status.h"
+#include "kernels/core/thread_pool.h"
+#include "kernels/cpu/cpu_backend.h"
+#include "runtime/engine/rank_memory.h"
+#include "server/app/process_resources.h"
+
+namespace moed {
+
+absl::StatusOr<DType> ActivationDType(const DaemonOptions& options, const ModelConfig& config) {
+  if (options.dtype == "float32") return DType::kFloat32;
+  if (options.dtype == "bfloat16") return DType::kBFloat16;
+  return config.checkpoint_dtype == DType::kBFloat16 ? DType::kBFloat16 : DType::kFloat32;
+}
+
+std::string ModelName(const DaemonOptions& options) {
+  if (!options.model_name.empty()) return options.model_name;
+  std::error_code ignored;
+  const std::filesystem::path path = std::filesystem::weakly_canonical(options.model, ignored);
+  const std::filesystem::path directory =
+      std::filesystem::is_regular_file(path, ignored) ? path.parent_path() : path;
+  const std::string name = directory.filename().string();
+  return name.empty() ? "model" : name;
+}
+
+absl::StatusOr<int64_t> KvBlocksPerRank(const DaemonOptions& options, const ModelConfig& config,
+                                        DType activation) {
+  if (options.kv_blocks > 0) return options.kv_blocks;
+  const bool by_default = options.kv_cache_bytes == 0;
+  const int64_t bytes = by_default ? kDefaultKvCacheBytes : options.kv_cache_bytes;
+  const int64_t fit = NumKvBlocks(config, activation, options.block_size, bytes);
+  if (fit < 1) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("--kv-cache-size: ", bytes, " bytes hold no block of ", options.block_size,
+                     " tokens, which takes ",
+                     config.kv_bytes_per_token(activation) * options.block_size, " bytes"));
+  }
+  if (!by_default) return fit;
+  const int64_t blocks_per_context =
+      (config.max_positions + options.block_size - 1) / options.block_size;
+  return std::min(fit, blocks_per_context * options.max_sequences);
+}
+
+absl::StatusOr<ThreadWorkerGroupOptions> GroupOptions(const DaemonOptions& options,
+                                                      const ModelConfig& config,
+                                                      std::shared_ptr<WeightSource> weights) {
+  CpuBackendOptions backend;
+  MOED_ASSIGN_OR_RETURN(backend.isa, ParseCpuIsa(options.cpu_isa));
+  MOED_ASSIGN_OR_RETURN(backend.activation_dtype, ActivationDType(options, config));
+  backend.pool =
+      std::make_shared<ThreadPool>(options.threads > 0 ? options.threads : AvailableProcessors());
+  ThreadWorkerGroupOptions group;
+  group.config = config;
+  group.weights = std::move(weights);
+  group.make_backend = [backend](int) { return MakeCpuBackend(backend); };
+  group.num_ranks = options.ranks;
+  group.block_size = options.block_size;
+  MOED_ASSIGN_OR_RETURN(group.num_kv_blocks,
+                        KvBlocksPerRank(options, config, backend.activation_dtype));
+  group.max_sequences_per_rank = options.max_sequences;
+  group.max_rows_per_step = options.max_batched_tokens;
+  if (options.exchange == "exact") group.max_gather_rows = 0;
+  group.available_memory_bytes = AvailableMemoryBytes();
+  group.rank_timeout =
+      std::chrono::milliseconds(static_cast<int64_t>(options.rank_timeout_seconds * 1000));
+  return group;
+}
+
+EngineOptions MakeEngineOptions(const DaemonOptions& options) {
+  EngineOptions engine;
+  engine.max_queued_requests = options.limits.queued_requests;
+  if (options.exchange == "exact") engine.exchange = ExchangeMode::kExact;
+  if (options.exchange == "gather") engine.exchange = ExchangeMode::kGather;
+  return engine;
+}
+
+}  // namespace moed
