@@ -1,0 +1,27 @@
+// What commands print.
+#pragma once
+
+#include <string>
+
+#include "absl/strings/string_view.h"
+#include "google/protobuf/message.h"
+#include "moed/v1/generation.pb.h"
+
+namespace moed {
+
+// One line of JSON with the proto's field names; fields without presence are printed too.
+void PrintJson(const google::protobuf::Message& message);
+
+// At once, so that streamed text is seen as it comes.
+void PrintText(absl::string_view text);
+
+// On stderr: "[40 tokens, LENGTH; first token 9.8 ms, then 1.0 ms each]".
+void PrintStats(const v1::GenerationFinish& finish);
+
+// Whether stdout is a terminal that wants colour (https://no-color.org).
+bool WantsColor();
+
+// All of standard input.
+std::string ReadStandardInput();
+
+}  // namespace moed
