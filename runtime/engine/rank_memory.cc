@@ -7,22 +7,12 @@
 #include "absl/strings/string_view.h"
 #include "kernels/backend.h"
 #include "kernels/core/status.h"
+#include "runtime/checkpoint/load_plan.h"
 #include "runtime/model/kv_cache.h"
 #include "runtime/model/tensor_bytes.h"
 
 namespace moed {
 namespace {
-
-int64_t ReplicatedWeightBytes(const ModelConfig& config, DType act) {
-  const int64_t layer =
-      AddBytes(TensorBytes(act, {config.qkv_features() + config.q_features(), config.hidden}),
-               TensorBytes(DType::kFloat32, {config.num_experts + 2, config.hidden}));
-  const int64_t embedding_and_head = TensorBytes(act, {2, config.vocab_size, config.hidden});
-  const int64_t tables =
-      AddBytes(TensorBytes(DType::kFloat32, {config.hidden}),
-               TensorBytes(DType::kFloat32, {config.max_positions, config.head_dim}));
-  return AddBytes(MulBytes(layer, config.num_layers), AddBytes(embedding_and_head, tables));
-}
 
 // 1234567 as "1,234,567".
 std::string Grouped(int64_t bytes) {
@@ -64,12 +54,16 @@ absl::StatusOr<GroupMemory> PlanGroupMemory(const ModelConfig& config,
   const auto all_ranks = [&](MemoryKind kind) {
     return MulBytes(rank_bytes[static_cast<size_t>(kind)], placement.num_ranks());
   };
+  LoadPlanOptions plan_options;
+  plan_options.dtype = activation;
+  plan_options.block_size = limits.block_size;
+  MOED_ASSIGN_OR_RETURN(const LoadPlan weights,
+                        MakeLoadPlan(config, placement, /*index=*/nullptr, plan_options));
   GroupMemory memory;
   memory.num_ranks = placement.num_ranks();
   memory.num_kv_blocks_per_rank = limits.num_kv_blocks;
-  memory.replicated_weight_bytes = ReplicatedWeightBytes(config, activation);
-  memory.expert_weight_bytes = TensorBytes(
-      activation, {config.num_layers, config.num_experts, 3, MulBytes(config.ffn, config.hidden)});
+  memory.replicated_weight_bytes = AddBytes(weights.replicated_bytes, weights.rotary_bytes);
+  memory.expert_weight_bytes = weights.all_expert_bytes;
   memory.kv_cache_bytes = all_ranks(MemoryKind::kKvCache);
   memory.activation_bytes = all_ranks(MemoryKind::kActivations);
   memory.exchange_bytes = all_ranks(MemoryKind::kExchange);

@@ -13,8 +13,8 @@
 
 namespace moed {
 
-// Of all ranks together, which share one copy of the replicated weights. Weights count their
-// parameters in the activation dtype, norms and router in float32; the layout of a backend may pad.
+// Of all ranks together, which share one copy of the replicated weights. Weights are those of
+// LoadPlan, dense; the layout of a backend may pad, and its workspace comes on top.
 // A sum that cannot be counted is kUncountableBytes (tensor_bytes.h).
 struct GroupMemory {
   int num_ranks = 0;
@@ -26,7 +26,7 @@ struct GroupMemory {
   int64_t exchange_bytes = 0;
 
   int64_t total_bytes() const;
-  // "weights 1,024 (replicated 512, experts 512), KV cache ..." in bytes.
+  // "replicated weights 1,024, expert weights 512, KV cache ..." in bytes.
   std::string Describe() const;
 };
 
