@@ -18,7 +18,7 @@ constexpr size_t kMaxShardsColumns = 44;
 std::string Grouped(int64_t number) {
   std::string digits = absl::StrCat(number);
   for (auto place = static_cast<int64_t>(digits.size()) - 3; place > 0; place -= 3) {
-    digits.insert(static_cast<size_t>(place), ",");
+    digits.insert(static_cast<size_t>(place), 1, ',');
   }
   return digits;
 }

@@ -125,6 +125,12 @@ absl::StatusOr<Json> ParseJsonObject(absl::string_view text, absl::string_view f
     return absl::InvalidArgumentError(absl::StrCat(file, ": expected at most ", limits.max_bytes,
                                                    " bytes of JSON, found ", text.size()));
   }
+  // The library takes a NUL for the end of its input and would not look behind it.
+  const size_t nul = text.find('\0');
+  if (nul != absl::string_view::npos) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(file, ": expected JSON text, found a NUL at byte ", nul));
+  }
   BoundedBuilder builder(file, limits);
   if (!Json::sax_parse(text.begin(), text.end(), &builder)) return std::move(builder).status();
   return std::move(builder).document();

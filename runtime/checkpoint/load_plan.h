@@ -18,7 +18,7 @@ struct LoadPlanOptions {
   DType dtype = DType::kBFloat16;  // of activations, KV cache, matrices and embedding
   int64_t block_size = 16;         // token slots of a KV block, >= 1
   // Memory that one rank may use; absent: KV blocks are priced, not counted.
-  std::optional<int64_t> memory_budget_bytes;
+  std::optional<int64_t> memory_budget_bytes = std::nullopt;
   int64_t other_bytes = 0;  // of one rank's budget for activations, exchange and workspace
   // Rank threads of one process hold the replicated weights once: each rank is then charged its
   // share, rounded up.
