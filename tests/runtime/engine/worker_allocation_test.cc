@@ -1,0 +1,119 @@
+// A step allocates nothing on the rank threads but the vectors of its result. This file replaces
+// the global operator new of its program to count.
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <memory>
+#include <new>
+#include <utility>
+#include <vector>
+
+#include "gtest/gtest.h"
+#include "runtime/engine/thread_worker_group.h"
+#include "tests/runtime/engine/worker_group_fixture.h"
+#include "tests/support/forwarding_backend.h"
+
+namespace {
+
+thread_local bool counts_allocations = false;
+std::atomic<int64_t> num_allocations{0};
+
+void* CountedAllocation(std::size_t bytes) {
+  if (counts_allocations) num_allocations.fetch_add(1, std::memory_order_relaxed);
+  void* memory = std::malloc(bytes == 0 ? 1 : bytes);
+  if (memory == nullptr) throw std::bad_alloc();
+  return memory;
+}
+
+}  // namespace
+
+void* operator new(std::size_t bytes) { return CountedAllocation(bytes); }
+void* operator new[](std::size_t bytes) { return CountedAllocation(bytes); }
+void operator delete(void* memory) noexcept { std::free(memory); }
+void operator delete[](void* memory) noexcept { std::free(memory); }
+void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
+void operator delete[](void* memory, std::size_t) noexcept { std::free(memory); }
+
+namespace moed {
+namespace {
+
+// Marks the rank's thread, which alone calls Embed, and counts host buffers as well.
+class CountingBackend : public ForwardingBackend {
+ public:
+  using ForwardingBackend::ForwardingBackend;
+  void Embed(Stream& stream, const EmbedArgs& args) override {
+    counts_allocations = true;
+    ForwardingBackend::Embed(stream, args);
+  }
+  absl::StatusOr<Buffer> Allocate(MemoryKind kind, int64_t bytes) override {
+    if (counts_allocations) num_allocations.fetch_add(1, std::memory_order_relaxed);
+    return ForwardingBackend::Allocate(kind, bytes);
+  }
+};
+
+// A decode of one sequence a rank in a group, with the exchange of `exchange`.
+std::vector<RankBatch> DecodeBatches(uint64_t step, int num_ranks, int32_t position,
+                                     ExchangeStrategy exchange) {
+  std::vector<RankBatch> batches = EmptyBatches(step, num_ranks);
+  for (RankBatch& batch : batches) {
+    batch.exchange = exchange;
+    batch.padded_rows = 1;
+    batch.chunks.push_back(SamplingChunk(
+        0, position, {kLastSampledToken},
+        position % 4 == 0 ? std::vector<int32_t>{position / 4} : std::vector<int32_t>{}));
+  }
+  return batches;
+}
+
+void ExpectNoAllocations(CpuIsa isa, DType dtype, ExchangeStrategy exchange) {
+  constexpr int kNumRanks = 3;
+  ThreadWorkerGroupOptions options = SmallGroupOptions(kNumRanks);
+  options.make_backend = [isa, dtype](int) -> absl::StatusOr<std::unique_ptr<Backend>> {
+    auto cpu = MakeCpuBackend({.isa = isa, .activation_dtype = dtype, .pool = nullptr});
+    if (!cpu.ok()) return cpu.status();
+    return std::make_unique<CountingBackend>(*std::move(cpu));
+  };
+  ThreadWorkerGroup group(std::move(options));
+  ASSERT_TRUE(group.Start(nullptr).ok());
+  std::vector<RankBatch> prompts = EmptyBatches(0, kNumRanks);
+  for (RankBatch& batch : prompts) {
+    batch.admitted.push_back(GreedySlot(0));
+    batch.chunks.push_back(SamplingChunk(0, 0, {1, 2, 3, 4, 5, 6, 7}, {0, 1}));
+  }
+  ASSERT_TRUE(RunStep(group, std::move(prompts)).ok());
+  int32_t position = 7;
+  uint64_t step = 1;
+  const auto decode = [&] {
+    return RunStep(group, DecodeBatches(step++, kNumRanks, position++, exchange));
+  };
+  ASSERT_TRUE(decode().ok());
+
+  constexpr int kNumSteps = 20;
+  const int64_t before = num_allocations.load();
+  for (int i = 0; i < kNumSteps; ++i) {
+    const auto results = decode();
+    ASSERT_TRUE(results.ok()) << results.status();
+  }
+  // RankResult::samples and RankResult::expert_counts.
+  EXPECT_EQ(num_allocations.load() - before, 2 * kNumRanks * kNumSteps);
+}
+
+TEST(WorkerAllocationTest, AnExactStepAllocatesOnlyItsResult) {
+  for (const CpuIsa isa : {CpuIsa::kReference, CpuIsa::kPortable, CpuIsa::kAvx512Bf16}) {
+    if (!CpuSupports(isa)) continue;
+    SCOPED_TRACE(CpuIsaName(isa));
+    ExpectNoAllocations(isa, DType::kBFloat16, ExchangeStrategy::kExact);
+  }
+}
+
+TEST(WorkerAllocationTest, AGatherStepAllocatesOnlyItsResult) {
+  for (const CpuIsa isa : {CpuIsa::kReference, CpuIsa::kPortable, CpuIsa::kAvx512Bf16}) {
+    if (!CpuSupports(isa)) continue;
+    SCOPED_TRACE(CpuIsaName(isa));
+    ExpectNoAllocations(isa, DType::kFloat32, ExchangeStrategy::kGather);
+  }
+}
+
+}  // namespace
+}  // namespace moed
