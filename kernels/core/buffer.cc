@@ -5,9 +5,11 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <optional>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "kernels/core/checked_math.h"
 
 namespace moed {
 namespace {
@@ -20,7 +22,11 @@ constexpr int64_t kHugePageBytes = int64_t{2} << 20;
 absl::StatusOr<Buffer> AllocateHostBuffer(int64_t bytes) {
   MOED_CHECK(bytes >= 0, "a buffer's size is negative");
   const int64_t alignment = bytes >= kHugePageBytes ? kHugePageBytes : kCacheLineBytes;
-  const int64_t rounded = (bytes + alignment) / alignment * alignment;
+  const std::optional<int64_t> padded = CheckedAdd(bytes, alignment);
+  if (!padded.has_value()) {
+    return absl::ResourceExhaustedError(absl::StrCat("cannot allocate ", bytes, " bytes"));
+  }
+  const int64_t rounded = *padded / alignment * alignment;
   void* data = std::aligned_alloc(static_cast<size_t>(alignment), static_cast<size_t>(rounded));
   if (data == nullptr) {
     return absl::ResourceExhaustedError(absl::StrCat("cannot allocate ", bytes, " bytes"));

@@ -18,6 +18,8 @@ struct ThreadPool::Job {
 
 ThreadPool::ThreadPool(int num_threads) : num_threads_(num_threads), free_permits_(num_threads) {
   MOED_CHECK(num_threads >= 1, "a pool has at least one thread");
+  constexpr size_t kExpectedCallers = 64;  // rank threads; more only make the list grow once
+  jobs_.reserve(kExpectedCallers);
   for (int i = 1; i < num_threads; ++i) helpers_.emplace_back([this] { HelperLoop(); });
 }
 
@@ -43,15 +45,36 @@ void ThreadPool::ParallelFor(int64_t num_items, int64_t grain,
     --waiting_callers_;
     --free_permits_;
     if (shareable) jobs_.push_back(&job);
+    WakeHelpers();
   }
-  if (shareable) work_available_.NotifyAll();
   RunRanges(job);
   MutexLock lock(mutex_);
+  if (shareable) jobs_.erase(std::find(jobs_.begin(), jobs_.end(), &job));
+  ReturnPermit();
+  while (job.num_helpers > 0) helper_finished_.Wait(mutex_);
+}
+
+ThreadPool::Job* ThreadPool::FindOpenJob() const {
+  for (Job* job : jobs_) {
+    if (job->next.load(std::memory_order_relaxed) < job->num_items) return job;
+  }
+  return nullptr;
+}
+
+void ThreadPool::ReturnPermit() {
   ++free_permits_;
   if (waiting_callers_ > 0) permit_available_.NotifyOne();
-  if (!shareable) return;
-  jobs_.erase(std::find(jobs_.begin(), jobs_.end(), &job));
-  while (job.num_helpers > 0) helper_finished_.Wait(mutex_);
+  WakeHelpers();
+}
+
+// A helper that found no permit or no range sleeps on: whoever changes either wakes it.
+void ThreadPool::WakeHelpers() {
+  const Job* job = FindOpenJob();
+  if (job == nullptr) return;
+  const int64_t left = job->num_items - job->next.load(std::memory_order_relaxed);
+  const int64_t ranges = (left + job->grain - 1) / job->grain;
+  const int64_t spare = free_permits_ - waiting_callers_;
+  for (int64_t i = 0; i < std::min(ranges, spare); ++i) work_available_.NotifyOne();
 }
 
 void ThreadPool::RunRanges(Job& job) {
@@ -66,15 +89,7 @@ void ThreadPool::HelperLoop() {
   MutexLock lock(mutex_);
   while (true) {
     // Callers come first: a permit that a caller waits for is not taken by a helper.
-    Job* job = nullptr;
-    if (free_permits_ > waiting_callers_) {
-      for (Job* candidate : jobs_) {
-        if (candidate->next.load(std::memory_order_relaxed) < candidate->num_items) {
-          job = candidate;
-          break;
-        }
-      }
-    }
+    Job* job = free_permits_ > waiting_callers_ ? FindOpenJob() : nullptr;
     if (job == nullptr) {
       if (stopping_) return;
       work_available_.Wait(mutex_);
@@ -86,8 +101,7 @@ void ThreadPool::HelperLoop() {
     RunRanges(*job);
     mutex_.Lock();
     --job->num_helpers;
-    ++free_permits_;
-    if (waiting_callers_ > 0) permit_available_.NotifyOne();
+    ReturnPermit();
     helper_finished_.NotifyAll();
   }
 }

@@ -35,12 +35,17 @@ class ThreadPool {
   struct Job;
 
   void HelperLoop();
+  // A job with ranges that nobody has begun, or null.
+  Job* FindOpenJob() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void ReturnPermit() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Wakes as many helpers as there are permits that no caller waits for, and ranges.
+  void WakeHelpers() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Runs ranges of `job` until none is left.
   static void RunRanges(Job& job);
 
   const int num_threads_;
   Mutex mutex_;
-  CondVar work_available_;    // signalled when a job arrives or the pool stops
+  CondVar work_available_;    // signalled when a helper may have work, or the pool stops
   CondVar permit_available_;  // signalled when a permit returns
   CondVar helper_finished_;   // signalled when a helper leaves a job
   int free_permits_ ABSL_GUARDED_BY(mutex_);

@@ -95,7 +95,8 @@ void Sample(const SampleArgs& args, Scratch& scratch) {
 
     int32_t token = 0;  // where all are suppressed
     if (!allowed.empty()) {
-      token = row.temperature == 0 ? allowed.front().id : Draw(allowed, row);
+      const bool greedy = row.temperature == 0 || allowed.front().logit == -kInfinity;
+      token = greedy ? allowed.front().id : Draw(allowed, row);
     }
     SetWeights(all, 1.0F);
     const double log_sum = std::log(Sum(all));

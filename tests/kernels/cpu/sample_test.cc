@@ -1,0 +1,295 @@
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "kernels/core/philox.h"
+#include "tests/kernels/cpu/kernel_test.h"
+
+namespace moed {
+namespace {
+
+using SampleTest = KernelTest;
+// Logits are float32 whatever the activations are: one dtype is enough.
+INSTANTIATE_TEST_SUITE_P(Kernels, SampleTest,
+                         testing::Values(KernelCase{Kernels::kReference, DType::kFloat32},
+                                         KernelCase{Kernels::kBaseline, DType::kFloat32},
+                                         KernelCase{Kernels::kPortable, DType::kFloat32},
+                                         KernelCase{Kernels::kAvx512Bf16, DType::kFloat32}),
+                         KernelCaseName);
+
+struct Sampled {
+  Tensor tokens, logprobs, top_ids, top_logprobs, last_sampled;
+};
+
+Sampled SampleRows(Backend& backend, Stream& stream, const ConstTensorView& logits,
+                   const std::vector<SamplingRow>& rows) {
+  const auto count = static_cast<int64_t>(rows.size());
+  Sampled out{Tensor(DType::kInt32, {count}), Tensor(DType::kFloat32, {count}),
+              Tensor(DType::kInt32, {count, kMaxLogprobs}),
+              Tensor(DType::kFloat32, {count, kMaxLogprobs}),
+              Tensor::Ints({64}, std::vector<int32_t>(64, -7))};
+  SampleArgs args;
+  args.logits = logits;
+  args.rows = rows;
+  args.last_sampled = out.last_sampled.view();
+  args.token_ids = out.tokens.view();
+  args.logprobs = out.logprobs.view();
+  args.top_ids = out.top_ids.view();
+  args.top_logprobs = out.top_logprobs.view();
+  args.want_top = true;
+  backend.Sample(stream, args);
+  return out;
+}
+
+SamplingRow Row(float temperature, int32_t top_k = 0, float top_p = 1, float min_p = 0) {
+  SamplingRow row;
+  row.temperature = temperature;
+  row.top_k = top_k;
+  row.top_p = top_p;
+  row.min_p = min_p;
+  return row;
+}
+
+TEST_P(SampleTest, GreedyTakesTheLargestAndTiesTheLowestId) {
+  const Tensor logits = Tensor::Of(DType::kFloat32, {2, 5}, {1, 3, 2, 3, 3, -0.0F, 0, -1, 0, -2});
+  const Sampled got = SampleRows(*backend_, *stream_, logits, {Row(0), Row(0)});
+  EXPECT_EQ(got.tokens.ints(), (std::vector<int32_t>{1, 0}));
+}
+
+TEST_P(SampleTest, TheTokenIsWrittenToItsSlotOnly) {
+  const Tensor logits = Tensor::Of(DType::kFloat32, {2, 3}, {0, 5, 0, 0, 0, 5});
+  SamplingRow first = Row(0);
+  first.slot = 9;
+  SamplingRow second = Row(0);
+  second.slot = 4;
+  const Sampled got = SampleRows(*backend_, *stream_, logits, {first, second});
+  for (int64_t slot = 0; slot < 64; ++slot) {
+    EXPECT_EQ(got.last_sampled.int_at(slot), slot == 9 ? 1 : slot == 4 ? 2 : -7);
+  }
+}
+
+TEST_P(SampleTest, LogprobsAreOfTheRawDistribution) {
+  const int64_t vocab = 1003;
+  const Tensor logits = Tensor::Random(DType::kFloat32, {1, vocab}, 1, 3.0F);
+  SamplingRow row = Row(0.3F, 5, 0.5F);
+  const std::vector<int32_t> suppressed = {0, 1, 2, 3};  // stay in the raw distribution
+  row.suppressed_token_ids = suppressed;
+  const Sampled got = SampleRows(*backend_, *stream_, logits, {row});
+  double total = 0;
+  for (const float logit : logits.floats()) total += std::exp(static_cast<double>(logit));
+  std::vector<int32_t> order(static_cast<size_t>(vocab));
+  std::iota(order.begin(), order.end(), 0);
+  std::sort(order.begin(), order.end(),
+            [&](int32_t a, int32_t b) { return logits.at(a) > logits.at(b); });
+  EXPECT_NEAR(got.logprobs.at(0), logits.at(got.tokens.int_at(0)) - std::log(total), 2e-6);
+  for (int64_t i = 0; i < kMaxLogprobs; ++i) {
+    EXPECT_EQ(got.top_ids.int_at(i), order[static_cast<size_t>(i)]);
+    EXPECT_NEAR(got.top_logprobs.at(i), logits.at(order[static_cast<size_t>(i)]) - std::log(total),
+                2e-6);
+  }
+}
+
+TEST_P(SampleTest, TopLogprobsBreakTiesByIdAndEndWithTheVocabulary) {
+  const Tensor logits = Tensor::Of(DType::kFloat32, {1, 4}, {1, 2, 2, 1});
+  const Sampled got = SampleRows(*backend_, *stream_, logits, {Row(0)});
+  const std::vector<int32_t> want = {1, 2, 0, 3};
+  for (int64_t i = 0; i < kMaxLogprobs; ++i) {
+    EXPECT_EQ(got.top_ids.int_at(i), i < 4 ? want[static_cast<size_t>(i)] : -1);
+    if (i >= 4) {
+      EXPECT_EQ(got.top_logprobs.at(i), -INFINITY);
+    }
+  }
+}
+
+TEST_P(SampleTest, SuppressedTokensAreNeverDrawn) {
+  const Tensor logits = Tensor::Of(DType::kFloat32, {1, 4}, {9, 8, 7, 9});
+  const std::vector<int32_t> suppressed = {0, 3};
+  for (const float temperature : {0.0F, 1.0F, 100.0F}) {
+    for (uint64_t seed = 0; seed < 50; ++seed) {
+      SamplingRow row = Row(temperature);
+      row.seed = seed;
+      row.suppressed_token_ids = suppressed;
+      const int32_t token = SampleRows(*backend_, *stream_, logits, {row}).tokens.int_at(0);
+      ASSERT_TRUE(token == 1 || (token == 2 && temperature > 0)) << token;
+    }
+  }
+}
+
+// Where nothing has a chance the lowest id that may be drawn is, and 0 where none may.
+TEST_P(SampleTest, WithoutAnyChanceTheLowestAllowedIdIsTaken) {
+  const std::vector<int32_t> all = {0, 1, 2};
+  const std::vector<int32_t> some = {1, 0};
+  const Tensor dead =
+      Tensor::Of(DType::kFloat32, {2, 3}, {-INFINITY, NAN, -INFINITY, NAN, NAN, NAN});
+  const Tensor live = Tensor::Of(DType::kFloat32, {1, 3}, {1, 2, 3});
+  for (const float temperature : {0.0F, 1.0F}) {
+    SamplingRow row = Row(temperature);
+    EXPECT_EQ(SampleRows(*backend_, *stream_, dead, {row, row}).tokens.ints(),
+              (std::vector<int32_t>{0, 0}));
+    row.suppressed_token_ids = some;
+    EXPECT_EQ(SampleRows(*backend_, *stream_, dead, {row, row}).tokens.ints(),
+              (std::vector<int32_t>{2, 2}));
+    row.suppressed_token_ids = all;
+    EXPECT_EQ(SampleRows(*backend_, *stream_, live, {row}).tokens.int_at(0), 0);
+  }
+}
+
+TEST_P(SampleTest, NanCountsAsMinusInfinityAndInfinityWins) {
+  const Tensor logits =
+      Tensor::Of(DType::kFloat32, {2, 4}, {NAN, 1, 2, NAN, 0, INFINITY, NAN, INFINITY});
+  for (const float temperature : {0.0F, 0.5F}) {
+    const Sampled got =
+        SampleRows(*backend_, *stream_, logits, {Row(temperature), Row(temperature)});
+    EXPECT_TRUE(got.tokens.int_at(0) == 1 || got.tokens.int_at(0) == 2);
+    EXPECT_TRUE(got.tokens.int_at(1) == 1 || got.tokens.int_at(1) == 3);
+    EXPECT_NEAR(got.top_logprobs.at(0), -std::log1p(std::exp(-1.0)), 1e-6);
+    EXPECT_NEAR(got.logprobs.at(1), std::log(0.5), 1e-6);
+  }
+}
+
+TEST_P(SampleTest, ExtremeTemperaturesAreHarmless) {
+  const Tensor logits = Tensor::Of(DType::kFloat32, {1, 4}, {1e30F, -1e30F, 1e-40F, 2});
+  EXPECT_EQ(SampleRows(*backend_, *stream_, logits, {Row(1e-38F)}).tokens.int_at(0), 0);
+  EXPECT_EQ(SampleRows(*backend_, *stream_, logits, {Row(1.0F)}).tokens.int_at(0), 0);
+  std::vector<int> counts(4);
+  for (uint64_t seed = 0; seed < 100; ++seed) {
+    SamplingRow row = Row(3e38F);
+    row.seed = seed;
+    ++counts[static_cast<size_t>(SampleRows(*backend_, *stream_, logits, {row}).tokens.int_at(0))];
+  }
+  for (const int count : counts) EXPECT_GT(count, 0);
+}
+
+// What the cuts leave, in double: top-k, then top-p, then min-p (kernels/backend.h).
+std::vector<double> Distribution(const std::vector<float>& logits, const SamplingRow& row) {
+  std::vector<size_t> order(logits.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::stable_sort(order.begin(), order.end(),
+                   [&](size_t a, size_t b) { return logits[a] > logits[b]; });
+  if (row.top_k > 0) order.resize(std::min(order.size(), static_cast<size_t>(row.top_k)));
+  const auto weight = [&](size_t id) {
+    return std::exp((static_cast<double>(logits[id]) - logits[order[0]]) / row.temperature);
+  };
+  double total = 0;
+  for (const size_t id : order) total += weight(id);
+  double cumulative = 0;
+  std::vector<double> kept(logits.size());
+  for (size_t i = 0; i < order.size(); ++i) {
+    if (i > 0 && row.top_p < 1 && cumulative >= row.top_p * total) break;
+    cumulative += weight(order[i]);
+    if (weight(order[i]) >= row.min_p) kept[order[i]] = weight(order[i]);
+  }
+  total = std::accumulate(kept.begin(), kept.end(), 0.0);
+  for (double& p : kept) p /= total;
+  return kept;
+}
+
+// Pearson's chi-square over seeded draws; the bound is far in the tail (mean k, variance 2 k).
+TEST_P(SampleTest, DrawsFollowTheCutDistribution) {
+  const std::vector<float> values = {2.0F, 0.5F, 1.9F, -1.0F, 1.0F, 0.0F, 1.5F, -3.0F};
+  std::vector<float> repeated;
+  constexpr int kRows = 64;
+  for (int i = 0; i < kRows; ++i) repeated.insert(repeated.end(), values.begin(), values.end());
+  const Tensor logits = Tensor::Of(DType::kFloat32, {kRows, 8}, repeated);
+  for (const SamplingRow& kind :
+       {Row(1), Row(0.5F), Row(2.5F), Row(1, 3), Row(1, 0, 0.8F), Row(1, 0, 1, 0.3F),
+        Row(0.7F, 5, 0.9F, 0.1F), Row(1, 100, 0.3F), Row(1, 1)}) {
+    const std::vector<double> want = Distribution(values, kind);
+    std::vector<int> counts(8);
+    constexpr int kBatches = 100;
+    for (int batch = 0; batch < kBatches; ++batch) {
+      std::vector<SamplingRow> rows(kRows, kind);
+      for (int i = 0; i < kRows; ++i) {
+        rows[static_cast<size_t>(i)].seed = 1234;
+        rows[static_cast<size_t>(i)].position = batch * kRows + i;
+      }
+      for (const int32_t token : SampleRows(*backend_, *stream_, logits, rows).tokens.ints()) {
+        ++counts[static_cast<size_t>(token)];
+      }
+    }
+    double chi_square = 0;
+    int kept = 0;
+    for (size_t id = 0; id < 8; ++id) {
+      const double expected = want[id] * kRows * kBatches;
+      if (expected == 0) {
+        EXPECT_EQ(counts[id], 0) << "token " << id << " was cut";
+        continue;
+      }
+      ++kept;
+      chi_square += std::pow(counts[id] - expected, 2) / expected;
+    }
+    EXPECT_LT(chi_square, kept + 5 * std::sqrt(2.0 * kept))
+        << "temperature " << kind.temperature << " top_k " << kind.top_k << " top_p " << kind.top_p
+        << " min_p " << kind.min_p;
+  }
+}
+
+// Independent of the implementation: the inverse of the cumulative sum, in double.
+TEST_P(SampleTest, ADrawIsTheInverseOfTheCumulativeSum) {
+  const int64_t vocab = 5000;
+  const Tensor logits = Tensor::Random(DType::kFloat32, {1, vocab}, 21, 2.0F);
+  int compared = 0;
+  for (uint64_t seed = 0; seed < 200; ++seed) {
+    SamplingRow row = Row(1.0F + static_cast<float>(seed % 3), seed % 2 == 0 ? 0 : 700,
+                          seed % 5 == 0 ? 0.95F : 1.0F);
+    row.seed = seed << 33;
+    row.choice_index = static_cast<uint32_t>(seed % 4);
+    row.position = static_cast<int64_t>(seed) << 31;
+    const std::vector<double> p = Distribution(logits.floats(), row);
+    std::vector<int32_t> order(static_cast<size_t>(vocab));
+    std::iota(order.begin(), order.end(), 0);
+    std::stable_sort(order.begin(), order.end(),
+                     [&](int32_t a, int32_t b) { return logits.at(a) > logits.at(b); });
+    const double u = UniformForToken(row.seed, row.choice_index, row.position);
+    double cumulative = 0;
+    double margin = 1;  // how near u is to a step
+    int32_t want = -1;
+    for (const int32_t id : order) {
+      const double next = cumulative + p[static_cast<size_t>(id)];
+      if (u < next) {
+        want = id;
+        margin = std::min(u - cumulative, next - u);
+        break;
+      }
+      cumulative = next;
+    }
+    if (margin < 1e-6) continue;  // float32 sums may fall on either side
+    ++compared;
+    ASSERT_EQ(SampleRows(*backend_, *stream_, logits, {row}).tokens.int_at(0), want)
+        << "seed " << seed;
+  }
+  EXPECT_GT(compared, 150);
+}
+
+TEST_P(SampleTest, ADrawDoesNotDependOnTheBatchOrTheThreads) {
+  const int64_t vocab = 32000;
+  const Tensor logits = Tensor::Random(DType::kFloat32, {12, vocab}, 31, 2.5F);
+  std::vector<SamplingRow> rows;
+  for (int i = 0; i < 12; ++i) {
+    rows.push_back(Row(i % 4 == 0 ? 0.0F : 0.8F, i % 3 == 0 ? 40 : 0, i % 2 == 0 ? 1.0F : 0.9F));
+    rows.back().seed = static_cast<uint64_t>(i);
+    rows.back().position = 100 + i;
+    rows.back().slot = i;
+  }
+  const Sampled all = SampleRows(*backend_, *stream_, logits, rows);
+  const ConstTensorView view = logits;
+  for (int64_t i = 0; i < 12; ++i) {
+    const Sampled one =
+        SampleRows(*backend_, *stream_, view.Rows(i, 1), {rows[static_cast<size_t>(i)]});
+    EXPECT_EQ(one.tokens.int_at(0), all.tokens.int_at(i));
+    EXPECT_EQ(one.logprobs.bytes(), all.logprobs.bytes(i, 1));
+    EXPECT_EQ(one.top_logprobs.bytes(), all.top_logprobs.bytes(i, 1));
+  }
+  auto other = MakeTestBackend(GetParam(), 4);
+  const Sampled threads = SampleRows(*other, *stream_, logits, rows);
+  EXPECT_EQ(threads.tokens.bytes(), all.tokens.bytes());
+  EXPECT_EQ(threads.logprobs.bytes(), all.logprobs.bytes());
+}
+
+TEST_P(SampleTest, NoRowsIsNoWork) {
+  const Tensor logits(DType::kFloat32, {0, 100});
+  SampleRows(*backend_, *stream_, logits, {});
+}
+
+}  // namespace
+}  // namespace moed
