@@ -6,7 +6,6 @@
 
 #include <algorithm>
 #include <cctype>
-#include <limits>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
@@ -32,11 +31,19 @@ constexpr char kFooter[] =
     "SIGTERM and SIGINT drain; a second one stops at once.";
 
 // What CLI11 hands over as text with a unit ("4GiB") arrives in bytes.
-CLI::AsSizeValue Bytes() { return CLI::AsSizeValue(/*kb_is_1000=*/false); }
+CLI::Validator Bytes() {
+  CLI::Validator bytes = CLI::AsSizeValue(/*kb_is_1000=*/false);
+  bytes.description("");
+  return bytes;
+}
 
-template <typename T>
-CLI::Range AtLeast(T low) {
-  return CLI::Range(low, std::numeric_limits<T>::max());
+CLI::Validator AtLeastOne() {
+  const auto check = [](const std::string& text) -> std::string {
+    int64_t value = 0;
+    if (absl::SimpleAtoi(text, &value) && value >= 1) return "";
+    return "must be a whole number of at least 1, got " + text;
+  };
+  return CLI::Validator(check, "", "at least 1");
 }
 
 std::string CheckListen(const std::string& address) {
@@ -115,10 +122,12 @@ void AddBatchOptions(CLI::App& app, DaemonOptions& o) {
                  "at most 1GiB")
       ->group(group)
       ->transform(Bytes())
+      ->default_str("")
       ->type_name("SIZE");
   app.add_option("--kv-blocks", o.kv_blocks, "The same as a number of blocks; wins")
       ->group(group)
-      ->check(AtLeast<int64_t>(1))
+      ->check(AtLeastOne())
+      ->default_str("")
       ->type_name("N");
   app.add_option("--block-size", o.block_size, "Tokens of a KV block")
       ->group(group)
@@ -136,13 +145,14 @@ void AddBatchOptions(CLI::App& app, DaemonOptions& o) {
                  "With --dry-run: memory of a rank, to say how many KV blocks fit")
       ->group(group)
       ->transform(Bytes())
+      ->default_str("")
       ->type_name("SIZE");
 }
 
 void AddRequestOptions(CLI::App& app, DaemonOptions& o) {
   const std::string group = "What a request may ask for";
   const auto limit = [&](const char* flag, int32_t& value, const char* text) {
-    app.add_option(flag, value, text)->group(group)->check(AtLeast<int32_t>(1))->type_name("N");
+    app.add_option(flag, value, text)->group(group)->check(AtLeastOne())->type_name("N");
   };
   limit("--queue-limit", o.limits.queued_requests, "Requests that wait; more are refused");
   limit("--default-max-tokens", o.limits.default_max_tokens,
@@ -154,6 +164,7 @@ void AddRequestOptions(CLI::App& app, DaemonOptions& o) {
   app.add_option("--max-message-size", o.limits.message_bytes, "Bytes of a request")
       ->group(group)
       ->transform(Bytes())
+      ->check(AtLeastOne())
       ->type_name("SIZE");
 }
 
@@ -176,6 +187,7 @@ void AddNetworkOptions(CLI::App& app, DaemonOptions& o) {
                  "Output that a slow reader may leave waiting before it is cut off")
       ->group(group)
       ->transform(Bytes())
+      ->check(AtLeastOne())
       ->type_name("SIZE");
   app.add_option("--drain-timeout", o.drain_timeout_seconds,
                  "How long running requests may go on after SIGTERM")

@@ -1,0 +1,105 @@
+#!/usr/bin/env python3
+"""moedctl as a person or a script uses it."""
+import json
+import socket
+import subprocess
+import unittest
+
+from daemon import MOEDCTL, Daemon, run_moedctl
+from moed.v1 import generation_pb2
+
+
+class MoedctlTest(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.daemon = Daemon("--ranks", "2")
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.daemon.__exit__()
+
+    def run_ok(self, *arguments, **options):
+        result = run_moedctl(self.daemon, *arguments, **options)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        return result.stdout
+
+    def test_generate_prints_the_text_and_a_newline(self):
+        request = generation_pb2.GenerateRequest(
+            text="Once upon a time", sampling=dict(seed=3), stopping=dict(max_tokens=20))
+        text = self.daemon.generation.Generate(request).continuations[0].text
+        arguments = ("generate", "Once upon a time", "--seed", "3", "--max-tokens", "20")
+        self.assertEqual(self.run_ok(*arguments), text + "\n")
+        self.assertEqual(self.run_ok(*arguments, "--echo"), "Once upon a time" + text + "\n")
+        self.assertEqual(
+            self.run_ok("generate", "-", "--seed", "3", "--max-tokens", "20",
+                        text="Once upon a time"), text + "\n")
+
+    def test_generate_streams(self):
+        lines = self.run_ok("generate", "Once", "--max-tokens", "9", "--ignore-eos", "--json",
+                            "--logprobs", "2").splitlines()
+        messages = [json.loads(line) for line in lines]
+        self.assertGreater(len(messages), 1)
+        self.assertEqual(messages[-1]["finish"]["reason"], "FINISH_REASON_LENGTH")
+        self.assertEqual(sum(len(m["logprobs"]) for m in messages), 9)
+
+    def test_stats_go_to_stderr(self):
+        result = run_moedctl(self.daemon, "generate", "Once", "--max-tokens", "4", "--ignore-eos",
+                             "--stats")
+        self.assertIn("4 tokens, LENGTH", result.stderr)
+
+    def test_tokenize_and_back(self):
+        table = self.run_ok("tokenize", "The cat").splitlines()
+        self.assertRegex(table[0], r'^ +1  \[0, 0\)  ""$')
+        ids = json.loads(self.run_ok("tokenize", "The cat", "--json"))["token_ids"]
+        self.assertEqual(len(ids), len(table))
+        joined = ",".join(str(i) for i in ids)
+        self.assertEqual(self.run_ok("tokenize", "--decode", joined, "--no-special-tokens"),
+                         "The cat\n")
+        self.assertIn("<s>", self.run_ok("tokenize", "--decode", joined))
+        self.assertIn("[INST] The cat [/INST]", self.run_ok("tokenize", "The cat", "--chat"))
+
+    def test_model_tells_what_is_served(self):
+        text = self.run_ok("model")
+        for part in ("demo (MixtralForCausalLM)", "8 a layer, 2 for each token", "512 tokens"):
+            self.assertIn(part, text)
+        self.assertEqual(json.loads(self.run_ok("model", "--json"))["model"]["num_ranks"], 2)
+
+    def test_experts_shows_a_row_for_each_layer_without_colour_in_a_pipe(self):
+        self.run_ok("generate", "Once", "--max-tokens", "4")
+        text = self.run_ok("experts")
+        self.assertEqual(len(text.splitlines()), 5)
+        self.assertNotIn("\033", text)
+        load = json.loads(self.run_ok("experts", "--json"))
+        self.assertEqual(len(load["layers"]), 4)
+
+    def test_chat_answers_once_or_line_by_line(self):
+        once = self.run_ok("chat", "Hello", "--max-tokens", "8", "--temperature", "0")
+        self.assertTrue(once.strip())
+        lines = self.run_ok("chat", "--max-tokens", "8", "--temperature", "0",
+                            text="Hello\n\nTell me more\n")
+        self.assertTrue(lines.startswith(once))
+        self.assertGreater(len(lines), len(once))
+
+    def test_errors_are_readable_and_have_codes(self):
+        refused = run_moedctl(self.daemon, "generate", "Once", "--top-p", "2")
+        self.assertEqual(refused.returncode, 65)
+        self.assertIn("INVALID_ARGUMENT: sampling.top_p", refused.stderr)
+        self.assertEqual(refused.stdout, "")
+        other = run_moedctl(self.daemon, "--model", "gpt", "model")
+        self.assertEqual(other.returncode, 65)
+        late = run_moedctl(self.daemon, "generate", "Once", "--ignore-eos", "--timeout", "0.01")
+        self.assertEqual(late.returncode, 75)
+        self.assertEqual(run_moedctl(self.daemon, "dance").returncode, 64)
+
+    def test_an_absent_daemon_is_unavailable(self):
+        with socket.socket() as unused:  # bound, but nobody listens
+            unused.bind(("127.0.0.1", 0))
+            address = f"127.0.0.1:{unused.getsockname()[1]}"
+            result = subprocess.run([MOEDCTL, "--server", address, "model"], capture_output=True,
+                                    text=True)
+        self.assertEqual(result.returncode, 69)
+        self.assertIn("UNAVAILABLE", result.stderr)
+
+
+if __name__ == "__main__":
+    unittest.main()

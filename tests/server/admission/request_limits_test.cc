@@ -1,0 +1,201 @@
+// Every limit at its greatest value, which passes, and one beyond, which is refused with the
+// field's name.
+#include <cmath>
+#include <functional>
+#include <limits>
+#include <string>
+#include <vector>
+
+#include "gtest/gtest.h"
+#include "server/admission/request_validator.h"
+#include "tests/server/support/served_models.h"
+
+namespace moed {
+namespace {
+
+constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+constexpr int32_t kMaxInt = std::numeric_limits<int32_t>::max();
+constexpr int32_t kMinInt = std::numeric_limits<int32_t>::min();
+
+using Edit = std::function<void(v1::GenerateRequest&)>;
+
+struct Limit {
+  std::string field;  // "" where the request is fine
+  Edit edit;
+};
+
+Edit Sampling(const std::function<void(v1::SamplingParams&)>& edit) {
+  return [edit](v1::GenerateRequest& request) { edit(*request.mutable_sampling()); };
+}
+Edit Stopping(const std::function<void(v1::StoppingParams&)>& edit) {
+  return [edit](v1::GenerateRequest& request) { edit(*request.mutable_stopping()); };
+}
+Edit Temperature(float value) {
+  return Sampling([value](v1::SamplingParams& s) { s.set_temperature(value); });
+}
+Edit TopK(int32_t value) {
+  return Sampling([value](v1::SamplingParams& s) { s.set_top_k(value); });
+}
+Edit TopP(float value) {
+  return Sampling([value](v1::SamplingParams& s) { s.set_top_p(value); });
+}
+Edit MinP(float value) {
+  return Sampling([value](v1::SamplingParams& s) { s.set_min_p(value); });
+}
+Edit N(int32_t value) {
+  return Sampling([value](v1::SamplingParams& s) { s.set_n(value); });
+}
+Edit MaxTokens(int32_t value) {
+  return Stopping([value](v1::StoppingParams& s) { s.set_max_tokens(value); });
+}
+Edit MinTokens(int32_t value, int32_t max_tokens) {
+  return Stopping([=](v1::StoppingParams& s) {
+    s.set_min_tokens(value);
+    s.set_max_tokens(max_tokens);
+  });
+}
+Edit StopStrings(int count, size_t bytes) {
+  return Stopping([=](v1::StoppingParams& s) {
+    for (int i = 0; i < count; ++i) s.add_stop_strings(std::string(bytes, 'x'));
+  });
+}
+Edit StopTokens(int count, uint32_t id) {
+  return Stopping([=](v1::StoppingParams& s) {
+    for (int i = 0; i < count; ++i) s.add_stop_token_ids(id);
+  });
+}
+Edit Logprobs(int32_t value) {
+  return [value](v1::GenerateRequest& r) { r.mutable_response()->set_logprobs(value); };
+}
+Edit RequestId(const std::string& id) {
+  return [id](v1::GenerateRequest& r) { r.set_request_id(id); };
+}
+Edit PromptIds(const std::vector<uint32_t>& ids) {
+  return [ids](v1::GenerateRequest& r) {
+    r.mutable_token_ids()->mutable_ids()->Assign(ids.begin(), ids.end());
+  };
+}
+Edit Text(const std::string& text) {
+  return [text](v1::GenerateRequest& r) { r.set_text(text); };
+}
+Edit Chat(int messages) {
+  return [messages](v1::GenerateRequest& r) {
+    v1::ChatPrompt* chat = r.mutable_chat();
+    for (int i = 0; i < messages; ++i) chat->add_messages()->set_role("user");
+  };
+}
+
+std::vector<Limit> Limits() {
+  return {
+      {"", Temperature(0)},
+      {"", Temperature(100)},
+      {"sampling.temperature", Temperature(std::nextafter(100.0F, 200.0F))},
+      {"sampling.temperature", Temperature(-0.5F)},
+      {"sampling.temperature", Temperature(kNan)},
+      {"sampling.temperature", Temperature(kInfinity)},
+      {"sampling.temperature", Temperature(-kInfinity)},
+      {"", TopK(0)},
+      {"", TopK(kMaxInt)},
+      {"sampling.top_k", TopK(-1)},
+      {"sampling.top_k", TopK(kMinInt)},
+      {"", TopP(1)},
+      {"", TopP(1e-6F)},
+      {"sampling.top_p", TopP(0)},
+      {"sampling.top_p", TopP(1.1F)},
+      {"sampling.top_p", TopP(-0.1F)},
+      {"sampling.top_p", TopP(kNan)},
+      {"", MinP(0)},
+      {"", MinP(1)},
+      {"sampling.min_p", MinP(1.0001F)},
+      {"sampling.min_p", MinP(-0.0001F)},
+      {"sampling.min_p", MinP(kNan)},
+      {"", N(1)},
+      {"sampling.n", N(0)},
+      {"sampling.n", N(-1)},
+      {"sampling.n", N(17)},
+      {"sampling.n", N(1000000000)},
+      {"", MaxTokens(1)},
+      {"", MaxTokens(kMaxInt)},
+      {"stopping.max_tokens", MaxTokens(0)},
+      {"stopping.max_tokens", MaxTokens(-1)},
+      {"stopping.max_tokens", MaxTokens(kMinInt)},
+      {"", MinTokens(5, 5)},
+      {"stopping.min_tokens", MinTokens(6, 5)},
+      {"stopping.min_tokens", MinTokens(-1, 5)},
+      {"", StopStrings(16, 256)},
+      {"stopping.stop_strings", StopStrings(17, 1)},
+      {"stopping.stop_strings", StopStrings(100000, 1)},
+      {"stopping.stop_strings[0]", StopStrings(1, 257)},
+      {"stopping.stop_strings[0]", StopStrings(1, 1 << 20)},
+      {"stopping.stop_strings[0]", StopStrings(1, 0)},
+      {"", StopTokens(64, kTestVocab - 1)},
+      {"stopping.stop_token_ids", StopTokens(65, 0)},
+      {"stopping.stop_token_ids[0]", StopTokens(1, kTestVocab)},
+      {"stopping.stop_token_ids[0]", StopTokens(1, 0xffffffffU)},
+      {"", Logprobs(0)},
+      {"", Logprobs(20)},
+      {"response.logprobs", Logprobs(21)},
+      {"response.logprobs", Logprobs(-1)},
+      {"", RequestId(std::string(128, '~'))},
+      {"request_id", RequestId(std::string(129, '~'))},
+      {"request_id", RequestId("a b")},
+      {"request_id", RequestId("a\n")},
+      {"request_id", RequestId("\x7f")},
+      {"request_id", RequestId("\xC3\xA4")},
+      {"", PromptIds({kTestVocab - 1})},
+      {"token_ids.ids[1]", PromptIds({0, kTestVocab})},
+      {"token_ids.ids[0]", PromptIds({0xffffffffU})},
+      {"token_ids.ids", PromptIds({})},
+      {"", PromptIds(std::vector<uint32_t>(kTestContext, 3))},
+      {"token_ids.ids", PromptIds(std::vector<uint32_t>(kTestContext + 1, 3))},
+      {"text", Text("")},
+      {"", Text(std::string(kTestContext - 1, 'x'))},  // with <s>
+      {"text", Text(std::string(kTestContext, 'x'))},
+      {"chat.messages", Chat(1025)},
+      {"chat.messages", Chat(0)},
+  };
+}
+
+TEST(RequestLimitsTest, EachLimitHoldsAtItsGreatestValueAndNotBeyond) {
+  const auto model = MakeServedModel();
+  const RequestValidator validator({}, [] { return 7; });
+  const std::vector<Limit> limits = Limits();
+  for (size_t i = 0; i < limits.size(); ++i) {
+    v1::GenerateRequest request;
+    request.mutable_token_ids()->add_ids(3);
+    limits[i].edit(request);
+    const absl::Status status = validator.Admit(request, *model).status();
+    const std::string what = "row " + std::to_string(i) + " " + limits[i].field;
+    if (limits[i].field.empty()) {
+      EXPECT_TRUE(status.ok()) << what << ": " << status;
+      continue;
+    }
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << what << ": " << status;
+    const std::string start = std::string(status.message()).substr(0, limits[i].field.size());
+    EXPECT_EQ(start, limits[i].field) << what;
+  }
+}
+
+TEST(RequestLimitsTest, FollowsTheLimitsItIsGiven) {
+  const auto model = MakeServedModel();
+  RequestLimits limits;
+  limits.stop_strings = 1;
+  limits.stop_string_bytes = 2;
+  limits.stop_token_ids = 3;
+  const RequestValidator validator(limits, [] { return 7; });
+  const auto admits = [&](const Edit& edit) {
+    v1::GenerateRequest request;
+    request.mutable_token_ids()->add_ids(3);
+    edit(request);
+    return validator.Admit(request, *model).ok();
+  };
+  EXPECT_TRUE(admits(StopStrings(1, 2)));
+  EXPECT_FALSE(admits(StopStrings(2, 2)));
+  EXPECT_FALSE(admits(StopStrings(1, 3)));
+  EXPECT_TRUE(admits(StopTokens(3, 1)));
+  EXPECT_FALSE(admits(StopTokens(4, 1)));
+}
+
+}  // namespace
+}  // namespace moed

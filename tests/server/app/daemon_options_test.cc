@@ -1,0 +1,174 @@
+#include "server/app/daemon_options.h"
+
+#include <cstdlib>
+#include <string>
+#include <vector>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "server/app/exit_code.h"
+
+namespace moed {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+ParsedCommandLine Parse(std::vector<const char*> arguments) {
+  arguments.insert(arguments.begin(), "moed");
+  return ParseCommandLine(static_cast<int>(arguments.size()), arguments.data());
+}
+
+class Environment {
+ public:
+  Environment(const char* name, const char* value) : name_(name) { setenv(name, value, 1); }
+  ~Environment() { unsetenv(name_); }
+
+ private:
+  const char* name_;
+};
+
+void ExpectUsageError(const std::vector<const char*>& arguments, const std::string& text) {
+  const ParsedCommandLine parsed = Parse(arguments);
+  EXPECT_FALSE(parsed.run);
+  EXPECT_EQ(parsed.exit_code, kExitUsage);
+  EXPECT_THAT(parsed.text, HasSubstr(text));
+}
+
+TEST(DaemonOptionsTest, NeedsAModelOnly) {
+  const ParsedCommandLine parsed = Parse({"--model", "m"});
+  ASSERT_TRUE(parsed.run) << parsed.text;
+  EXPECT_EQ(parsed.options.model, "m");
+  EXPECT_EQ(parsed.options.ranks, 1);
+  EXPECT_THAT(parsed.options.listen, ElementsAre("127.0.0.1:9000"));
+  EXPECT_EQ(parsed.options.limits.message_bytes, 4 << 20);
+  EXPECT_EQ(parsed.options.limits.queued_requests, 1024);
+  ExpectUsageError({}, "--model");
+}
+
+TEST(DaemonOptionsTest, ReadsEveryFlag) {
+  const ParsedCommandLine parsed = Parse({"--model=m",
+                                          "--model-name=n",
+                                          "--load-format=dummy",
+                                          "--dummy-seed=3",
+                                          "--dtype=float32",
+                                          "--ranks=8",
+                                          "--threads=2",
+                                          "--cpu-isa=portable",
+                                          "--exchange=gather",
+                                          "--rank-timeout=1.5",
+                                          "--kv-cache-size=2GiB",
+                                          "--kv-blocks=9",
+                                          "--block-size=8",
+                                          "--max-sequences=5",
+                                          "--max-batched-tokens=6",
+                                          "--rank-memory=80GiB",
+                                          "--queue-limit=11",
+                                          "--default-max-tokens=12",
+                                          "--max-stop-strings=13",
+                                          "--max-stop-string-bytes=14",
+                                          "--max-stop-token-ids=15",
+                                          "--max-chat-messages=16",
+                                          "--max-message-size=1MiB",
+                                          "--listen=127.0.0.1:0",
+                                          "--listen=[::1]:5",
+                                          "--port-file=p",
+                                          "--grpc-reflection",
+                                          "--stream-buffer-size=64KiB",
+                                          "--drain-timeout=2.5",
+                                          "--log-format=json",
+                                          "--log-level=debug",
+                                          "--dry-run"});
+  ASSERT_TRUE(parsed.run) << parsed.text;
+  const DaemonOptions& o = parsed.options;
+  EXPECT_EQ(o.model_name, "n");
+  EXPECT_EQ(o.load_format, "dummy");
+  EXPECT_EQ(o.dummy_seed, 3U);
+  EXPECT_EQ(o.dtype, "float32");
+  EXPECT_EQ(o.ranks, 8);
+  EXPECT_EQ(o.threads, 2);
+  EXPECT_EQ(o.cpu_isa, "portable");
+  EXPECT_EQ(o.exchange, "gather");
+  EXPECT_EQ(o.rank_timeout_seconds, 1.5);
+  EXPECT_EQ(o.kv_cache_bytes, int64_t{2} << 30);
+  EXPECT_EQ(o.kv_blocks, 9);
+  EXPECT_EQ(o.block_size, 8);
+  EXPECT_EQ(o.max_sequences, 5);
+  EXPECT_EQ(o.max_batched_tokens, 6);
+  EXPECT_EQ(o.rank_memory_bytes, int64_t{80} << 30);
+  EXPECT_EQ(o.limits.queued_requests, 11);
+  EXPECT_EQ(o.limits.default_max_tokens, 12);
+  EXPECT_EQ(o.limits.stop_strings, 13);
+  EXPECT_EQ(o.limits.stop_string_bytes, 14);
+  EXPECT_EQ(o.limits.stop_token_ids, 15);
+  EXPECT_EQ(o.limits.chat_messages, 16);
+  EXPECT_EQ(o.limits.message_bytes, 1 << 20);
+  EXPECT_THAT(o.listen, ElementsAre("127.0.0.1:0", "[::1]:5"));
+  EXPECT_EQ(o.port_file, "p");
+  EXPECT_TRUE(o.grpc_reflection);
+  EXPECT_EQ(o.stream_buffer_bytes, size_t{64} << 10);
+  EXPECT_EQ(o.drain_timeout_seconds, 2.5);
+  EXPECT_EQ(o.log_format, "json");
+  EXPECT_EQ(o.log_level, "debug");
+  EXPECT_TRUE(o.dry_run);
+}
+
+TEST(DaemonOptionsTest, AFlagBeatsItsEnvironmentVariable) {
+  const Environment ranks("MOED_RANKS", "3");
+  const Environment model("MOED_MODEL", "from-environment");
+  ParsedCommandLine parsed = Parse({});
+  ASSERT_TRUE(parsed.run) << parsed.text;
+  EXPECT_EQ(parsed.options.ranks, 3);
+  EXPECT_EQ(parsed.options.model, "from-environment");
+  parsed = Parse({"--ranks", "5"});
+  EXPECT_EQ(parsed.options.ranks, 5);
+}
+
+TEST(DaemonOptionsTest, ABadEnvironmentVariableIsAUsageError) {
+  const Environment ranks("MOED_RANKS", "many");
+  ExpectUsageError({"--model=m"}, "--ranks: Value many");
+}
+
+TEST(DaemonOptionsTest, RefusesWhatItDoesNotSupportByName) {
+  ExpectUsageError({"--model=m", "--ranks=0"}, "--ranks");
+  ExpectUsageError({"--model=m", "--ranks=-1"}, "--ranks");
+  ExpectUsageError({"--model=m", "--load-format=gguf"}, "--load-format");
+  ExpectUsageError({"--model=m", "--dtype=float16"}, "--dtype");
+  ExpectUsageError({"--model=m", "--cpu-isa=neon"}, "--cpu-isa");
+  ExpectUsageError({"--model=m", "--exchange=nccl"}, "--exchange");
+  ExpectUsageError({"--model=m", "--kv-cache-size=lots"}, "--kv-cache-size");
+  ExpectUsageError({"--model=m", "--kv-blocks=0"}, "--kv-blocks");
+  ExpectUsageError({"--model=m", "--max-message-size=5GiB"}, "--max-message-size");
+  ExpectUsageError({"--model=m", "--stream-buffer-size=0"}, "--stream-buffer-size");
+  ExpectUsageError({"--model=m", "--drain-timeout=-1"}, "--drain-timeout");
+  ExpectUsageError({"--model=m", "--log-level=loud"}, "--log-level");
+  ExpectUsageError({"--model=m", "--no-such-flag"}, "--no-such-flag");
+  ExpectUsageError({"--model=m", "extra"}, "extra");
+}
+
+TEST(DaemonOptionsTest, RefusesAnAddressWithoutAPort) {
+  for (const char* address : {"localhost", ":9000", "h:", "h:x", "h:65536", "h:-1"}) {
+    ExpectUsageError({"--model=m", "--listen", address}, "--listen");
+  }
+}
+
+TEST(DaemonOptionsTest, HelpAndVersionAreNoErrors) {
+  const ParsedCommandLine help = Parse({"--help"});
+  EXPECT_FALSE(help.run);
+  EXPECT_EQ(help.exit_code, 0);
+  EXPECT_THAT(help.text, HasSubstr("moed --model models/demo --ranks 8"));
+  EXPECT_THAT(help.text, HasSubstr("MOED_KV_BLOCKS"));
+  const ParsedCommandLine version = Parse({"--version"});
+  EXPECT_EQ(version.exit_code, 0);
+  EXPECT_THAT(version.text, HasSubstr("moed "));
+}
+
+TEST(DaemonOptionsTest, KnowsWhichAddressesAreThisMachinesOwn) {
+  EXPECT_TRUE(AllLoopback({"127.0.0.1:1", "localhost:2", "[::1]:3", "127.1.2.3:4"}));
+  EXPECT_FALSE(AllLoopback({"127.0.0.1:1", "0.0.0.0:2"}));
+  EXPECT_FALSE(AllLoopback({"[::]:1"}));
+  EXPECT_FALSE(AllLoopback({"10.0.0.1:1"}));
+}
+
+}  // namespace
+}  // namespace moed
