@@ -5,6 +5,7 @@
 
 #include "moed/v1/generation.grpc.pb.h"
 #include "server/admission/request_validator.h"
+#include "server/rpc/call_counter.h"
 #include "server/state/serving_state.h"
 
 namespace moed {
@@ -19,6 +20,9 @@ class GenerationServiceImpl
                         size_t stream_buffer_bytes)
       : state_(state), validator_(validator), stream_buffer_bytes_(stream_buffer_bytes) {}
 
+  // Accepted calls whose last bytes have not been handed to the network.
+  CallCounter& live_calls() { return live_calls_; }
+
   grpc::ServerWriteReactor<grpc::ByteBuffer>* StreamGenerate(
       grpc::CallbackServerContext* context, const grpc::ByteBuffer* request) override;
   grpc::ServerUnaryReactor* Generate(grpc::CallbackServerContext* context,
@@ -29,6 +33,7 @@ class GenerationServiceImpl
   const ServingState* state_;
   const RequestValidator* validator_;
   const size_t stream_buffer_bytes_;
+  CallCounter live_calls_;
 };
 
 }  // namespace moed

@@ -20,9 +20,9 @@ class RefusedStream : public grpc::ServerWriteReactor<grpc::ByteBuffer> {
 
 grpc::ServerWriteReactor<grpc::ByteBuffer>* GenerationStream::Start(
     grpc::CallbackServerContext* context, absl::StatusOr<GenerationCall> call,
-    size_t stream_buffer_bytes) {
+    size_t stream_buffer_bytes, CallCounter* live_calls) {
   if (!call.ok()) return new RefusedStream(call.status());
-  auto* stream = new GenerationStream(*call, stream_buffer_bytes);
+  auto* stream = new GenerationStream(*call, stream_buffer_bytes, live_calls);
   // From here on the output thread may be in Pump; what it starts waits until this returns.
   std::shared_ptr<Outbox> outbox = stream->outbox_;
   const absl::Status status = SubmitCall(context, *std::move(call), outbox);
@@ -30,10 +30,14 @@ grpc::ServerWriteReactor<grpc::ByteBuffer>* GenerationStream::Start(
   return stream;
 }
 
-GenerationStream::GenerationStream(const GenerationCall& call, size_t stream_buffer_bytes)
-    : engine_(call.serving.engine),
+GenerationStream::GenerationStream(const GenerationCall& call, size_t stream_buffer_bytes,
+                                   CallCounter* live_calls)
+    : live_calls_(live_calls),
+      engine_(call.serving.engine),
       messages_(call.admitted, call.serving.model->config.top_k),
-      outbox_(std::make_shared<ClosingOutbox>(stream_buffer_bytes, [this] { Pump(); })) {}
+      outbox_(std::make_shared<ClosingOutbox>(stream_buffer_bytes, [this] { Pump(); })) {
+  live_calls_->Enter();
+}
 
 void GenerationStream::Pump() {
   std::optional<OutboxMessage> waiting = outbox_->Pop();
@@ -70,6 +74,10 @@ void GenerationStream::Abandon(absl::string_view reason) {
   if (!outbox_->ended()) engine_->Cancel(messages_.request_id(), absl::CancelledError(reason));
 }
 
-void GenerationStream::OnDone() { delete this; }
+void GenerationStream::OnDone() {
+  CallCounter* const live_calls = live_calls_;
+  delete this;  // lets go of the engine before the call counts as ended
+  live_calls->Leave();
+}
 
 }  // namespace moed

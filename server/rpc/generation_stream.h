@@ -9,6 +9,7 @@
 
 #include "runtime/output/outbox.h"
 #include "server/handlers/generation_messages.h"
+#include "server/rpc/call_counter.h"
 #include "server/rpc/generation_call.h"
 
 namespace moed {
@@ -39,20 +40,22 @@ class GenerationStream : public grpc::ServerWriteReactor<grpc::ByteBuffer> {
   // Never null.
   static grpc::ServerWriteReactor<grpc::ByteBuffer>* Start(grpc::CallbackServerContext* context,
                                                            absl::StatusOr<GenerationCall> call,
-                                                           size_t stream_buffer_bytes);
+                                                           size_t stream_buffer_bytes,
+                                                           CallCounter* live_calls);
 
   void OnWriteDone(bool ok) override;
   void OnCancel() override;
   void OnDone() override;
 
  private:
-  GenerationStream(const GenerationCall& call, size_t stream_buffer_bytes);
+  GenerationStream(const GenerationCall& call, size_t stream_buffer_bytes, CallCounter* live_calls);
 
   // Writes what waits. The object may be gone when this returns.
   void Pump();
   void Abandon(absl::string_view reason);
   absl::Status FinalStatus(const GenerationFinish& finish) const;
 
+  CallCounter* const live_calls_;
   std::shared_ptr<Engine> engine_;
   GenerationMessages messages_;
   std::shared_ptr<ClosingOutbox> outbox_;

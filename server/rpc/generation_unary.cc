@@ -40,13 +40,14 @@ class CollectingSink : public GenerationSink {
 
 grpc::ServerUnaryReactor* GenerationUnary::Start(grpc::CallbackServerContext* context,
                                                  absl::StatusOr<GenerationCall> call,
-                                                 grpc::ByteBuffer* response) {
+                                                 grpc::ByteBuffer* response,
+                                                 CallCounter* live_calls) {
   if (!call.ok()) {
     grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
     reactor->Finish(ToGrpcStatus(call.status()));
     return reactor;
   }
-  auto* reactor = new GenerationUnary(*call);
+  auto* reactor = new GenerationUnary(*call, live_calls);
   auto sink = std::make_shared<CollectingSink>(*call, reactor, response);
   const absl::Status status = SubmitCall(context, *std::move(call), std::move(sink));
   if (!status.ok()) reactor->End(status);
@@ -62,6 +63,10 @@ void GenerationUnary::OnCancel() {
   if (!ended_) engine_->Cancel(request_id_, absl::CancelledError("the client has cancelled"));
 }
 
-void GenerationUnary::OnDone() { delete this; }
+void GenerationUnary::OnDone() {
+  CallCounter* const live_calls = live_calls_;
+  delete this;  // lets go of the engine before the call counts as ended
+  live_calls->Leave();
+}
 
 }  // namespace moed

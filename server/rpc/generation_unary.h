@@ -7,6 +7,7 @@
 #include <memory>
 #include <string>
 
+#include "server/rpc/call_counter.h"
 #include "server/rpc/generation_call.h"
 
 namespace moed {
@@ -17,7 +18,7 @@ class GenerationUnary : public grpc::ServerUnaryReactor {
   // Never null. `response` is filled before the call ends.
   static grpc::ServerUnaryReactor* Start(grpc::CallbackServerContext* context,
                                          absl::StatusOr<GenerationCall> call,
-                                         grpc::ByteBuffer* response);
+                                         grpc::ByteBuffer* response, CallCounter* live_calls);
 
   // Called once, with what the request came to.
   void End(const absl::Status& status);
@@ -26,9 +27,14 @@ class GenerationUnary : public grpc::ServerUnaryReactor {
   void OnDone() override;
 
  private:
-  GenerationUnary(const GenerationCall& call)
-      : engine_(call.serving.engine), request_id_(call.admitted.request.request_id) {}
+  GenerationUnary(const GenerationCall& call, CallCounter* live_calls)
+      : live_calls_(live_calls),
+        engine_(call.serving.engine),
+        request_id_(call.admitted.request.request_id) {
+    live_calls_->Enter();
+  }
 
+  CallCounter* const live_calls_;
   std::shared_ptr<Engine> engine_;
   std::string request_id_;
   std::atomic<bool> ended_{false};  // the request's id is free for another one

@@ -20,6 +20,8 @@
 namespace moed {
 namespace {
 
+constexpr std::chrono::milliseconds kGoodbye{100};
+
 // Settings that gRPC keeps for the whole process.
 void ConfigureLibrary() {
   InstallProtobufLogHandler();
@@ -112,7 +114,10 @@ void GrpcServer::SetServing(bool serving) {
 
 void GrpcServer::Shutdown(absl::Duration grace) {
   if (std::exchange(impl_->shut_down, true)) return;
-  impl_->server->Shutdown(std::chrono::system_clock::now() + absl::ToChronoMilliseconds(grace));
+  impl_->generation.live_calls().WaitForNone(std::chrono::steady_clock::now() +
+                                             absl::ToChronoMilliseconds(grace));
+  // A client that has nothing to do does not answer the goodbye: it is not waited for long.
+  impl_->server->Shutdown(std::chrono::system_clock::now() + kGoodbye);
   impl_->server->Wait();
 }
 

@@ -35,8 +35,9 @@ class GrpcServer {
   // What health says of "" and of every service.
   void SetServing(bool serving);
 
-  // Takes no more calls, waits up to `grace` for those that run, cancels the rest. The engine must
-  // be there until this has returned. Calls after the first do nothing.
+  // Waits up to `grace` for what generations that have ended in the engine still write, then
+  // cancels what is left and stops listening. The engine must be there until this has returned.
+  // Calls after the first do nothing.
   void Shutdown(absl::Duration grace);
 
  private:

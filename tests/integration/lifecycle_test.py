@@ -131,6 +131,19 @@ class SignalTest(unittest.TestCase):
                 self.assertLess(time.monotonic() - began, 5)
 
 
+class RankFailureTest(unittest.TestCase):
+    def test_a_rank_that_takes_too_long_ends_streams_and_daemon(self):
+        # Plain loops over a prompt of 400 tokens take far longer than a millisecond.
+        with Daemon("--ranks", "2", "--cpu-isa", "reference", "--rank-timeout", "0.001") as daemon:
+            request = generation_pb2.StreamGenerateRequest(token_ids=dict(ids=[5] * 400))
+            with self.assertRaises(grpc.RpcError) as caught:
+                list(daemon.generation.StreamGenerate(request))
+            self.assertEqual(caught.exception.code(), grpc.StatusCode.UNAVAILABLE)
+            self.assertNotIn("rank 0", caught.exception.details())
+            self.assertEqual(daemon.wait(), 75, daemon.log)
+            self.assertIn("rank", daemon.log[-1])
+
+
 class LogTest(unittest.TestCase):
     def test_lines_are_json_and_tell_what_runs(self):
         with Daemon("--ranks", "2") as daemon:

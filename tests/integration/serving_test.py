@@ -196,6 +196,23 @@ class WithoutTokenizerTest(unittest.TestCase):
                     self.assertEqual(caught.exception.code(), grpc.StatusCode.FAILED_PRECONDITION)
 
 
+class SmallCacheTest(unittest.TestCase):
+    def test_the_context_is_what_a_ranks_cache_holds(self):
+        with Daemon("--kv-blocks", "2", "--block-size", "16") as daemon:
+            model = daemon.models.GetModel(model_pb2.GetModelRequest()).model
+            self.assertEqual(model.limits.context_tokens, 32)
+            for prompt, tokens in ((32, 1), (31, 2), (1, 32)):
+                ids = generation_pb2.TokenIds(ids=[5] * prompt)
+                stopping = generation_pb2.StoppingParams(ignore_eos=True)
+                messages = list(daemon.generation.StreamGenerate(
+                    request(token_ids=ids, max_tokens=None, stopping=stopping)))
+                self.assertEqual(messages[-1].finish.usage.completion_tokens, tokens)
+            with self.assertRaises(grpc.RpcError) as caught:
+                list(daemon.generation.StreamGenerate(
+                    request(token_ids=generation_pb2.TokenIds(ids=[5] * 33))))
+            self.assertEqual(caught.exception.code(), grpc.StatusCode.INVALID_ARGUMENT)
+
+
 class LoadingTest(unittest.TestCase):
     def test_health_is_false_and_calls_are_unavailable_until_ready(self):
         with tempfile.TemporaryDirectory() as directory:
