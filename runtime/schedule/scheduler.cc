@@ -25,13 +25,12 @@ bool Contains(const std::vector<int32_t>& ids, int32_t id) {
   return std::find(ids.begin(), ids.end(), id) != ids.end();
 }
 
-// Whether the token just appended to `sequence` is its last, and why.
+// Whether the token just appended to `sequence` is its last, and why. Before min_tokens it is no
+// stop token: those were suppressed.
 std::optional<SequenceFinish> FinishOf(const Sequence& sequence) {
   const StoppingParams& stopping = sequence.request.stopping;
   const int32_t token = sequence.generated_token_ids.back();
-  const bool may_stop = sequence.num_generated() > stopping.min_tokens;
-  if (may_stop &&
-      (Contains(stopping.eos_token_ids, token) || Contains(stopping.stop_token_ids, token))) {
+  if (Contains(stopping.eos_token_ids, token) || Contains(stopping.stop_token_ids, token)) {
     return SequenceFinish{FinishReason::kStop, token};
   }
   if (sequence.num_generated() >= stopping.max_tokens) {
@@ -138,8 +137,6 @@ void Scheduler::Release(Sequence& sequence) {
   Rank& rank = ranks_[sequence.rank];
   rank.blocks.Free(sequence.blocks);
   rank.blocks.Unreserve(sequence.num_reserved_blocks);
-  rank.num_uncomputed_prompt_tokens -=
-      std::max(0, sequence.num_prompt_tokens() - sequence.num_computed_tokens);
   rank.free_slots.push_back(sequence.slot);
   std::sort(rank.free_slots.begin(), rank.free_slots.end(), std::greater<>());
 }
@@ -192,7 +189,6 @@ int32_t Scheduler::AddChunk(Sequence& sequence, int32_t rows_left, RankBatch* ba
     const int32_t count =
         std::min(rows_left, sequence.num_prompt_tokens() - sequence.num_computed_tokens);
     chunk.tokens.assign(begin, begin + count);
-    rank.num_uncomputed_prompt_tokens -= count;
   }
   const auto num_rows = static_cast<int32_t>(chunk.tokens.size());
   sequence.num_computed_tokens += num_rows;
@@ -214,14 +210,12 @@ int32_t Scheduler::AddChunk(Sequence& sequence, int32_t rows_left, RankBatch* ba
 int Scheduler::ChooseHomeRank(const Sequence& sequence, absl::Span<const int32_t> rows_left) const {
   const int64_t needed = BlocksFor(MaxKvTokens(sequence.request));
   int best = -1;
-  std::tuple<int64_t, int64_t> best_cost;
+  std::tuple<size_t, int64_t> best_cost;
   for (int r = 0; r < options_.num_ranks; ++r) {
     const Rank& rank = ranks_[r];
     const int64_t available = rank.blocks.num_available();
     if (rank.free_slots.empty() || rows_left[r] == 0 || available < needed) continue;
-    const int64_t load =
-        rank.num_uncomputed_prompt_tokens + static_cast<int64_t>(rank.running.size());
-    const std::tuple<int64_t, int64_t> cost = {load, -available};
+    const std::tuple<size_t, int64_t> cost = {rank.running.size(), -available};
     if (best < 0 || cost < best_cost) {
       best = r;
       best_cost = cost;
@@ -243,7 +237,6 @@ void Scheduler::Admit(TimePoint now, absl::Span<int32_t> rows_left, StepPlan* pl
     sequence->scheduled_at = now;
     sequence->num_reserved_blocks = BlocksFor(MaxKvTokens(sequence->request));
     MOED_CHECK(rank.blocks.Reserve(sequence->num_reserved_blocks), "the home rank lost its blocks");
-    rank.num_uncomputed_prompt_tokens += sequence->num_prompt_tokens();
     plan->batches[home].admitted.push_back(MakeSlotInit(*sequence));
     rows_left[home] -= AddChunk(*sequence, rows_left[home], &plan->batches[home]);
     rank.running.push_back(std::move(sequence));

@@ -41,8 +41,8 @@ struct StepPlan {
 //  - Room means a slot, a row of this step's budget, and blocks for the whole prompt and max_tokens
 //    on one rank. They are reserved at admission: an admitted sequence can always run to its end,
 //    and nothing is ever preempted. Blocks are chosen only when tokens come to fill them.
-//  - Home rank: of those with room the one with the least load (prompt tokens still to compute plus
-//    sequences), then the most available blocks, then the lowest id.
+//  - Home rank: of those with room the one with the fewest sequences, then the most available
+//    blocks, then the lowest id. (A rank with prompt tokens left over from this step has no room.)
 //  - A step serves each rank's decodes first (one row each; there are never more sequences than
 //    budget), then its prompts in the order of admission, in chunks that fill the budget, then
 //    admits.
@@ -86,7 +86,6 @@ class Scheduler {
     std::vector<int32_t> free_slots;  // descending: the lowest is taken from the back
     std::vector<std::unique_ptr<Sequence>> running;  // in the order of admission
     std::vector<Sequence*> sampling;                 // of the step in flight, in chunk order
-    int64_t num_uncomputed_prompt_tokens = 0;
   };
 
   absl::Status CheckFits(const GenerationRequest& request) const;

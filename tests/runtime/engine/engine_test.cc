@@ -15,7 +15,33 @@ namespace {
 
 using ::testing::HasSubstr;
 
-class EngineTest : public EngineFixture {};
+class EngineTest : public EngineFixture {
+ protected:
+  // `request` must end, by its sink's word or by its text, with its third token. Beside one that
+  // goes on, it takes part in at most one more step, and the other gets what it gets alone.
+  void ExpectGoneWithinOneStep(const GenerationRequest& request,
+                               const std::shared_ptr<RecordingSink>& sink) {
+    control_->Hold();
+    const GenerationRequest other = Request("other", 1, 20, /*seed=*/77);
+    const auto other_sink = Submit(other);
+    control_->WaitForLaunch(1);
+    ASSERT_TRUE(engine_->Submit(request, sink).ok());
+    for (int64_t step = 1; step <= 4; ++step) {
+      control_->WaitForLaunch(step);
+      control_->ReleaseStep();
+    }
+    sink->Wait();  // its third token came from step 4; step 5 may have been planned by then
+    control_->WaitForLaunch(5);
+    control_->ReleaseStep();
+    control_->WaitForLaunch(6);
+    EXPECT_EQ(engine_->Stats().requests_running, 1);
+    control_->ReleaseAll();
+    EXPECT_TRUE(other_sink->Wait().status.ok());
+    EXPECT_EQ(other_sink->tokens(), FakeContinuation(other, rank_options_.vocab));
+    EXPECT_EQ(sink->num_finishes(), 1);
+    ExpectAllBlocksFree();
+  }
+};
 
 TEST_F(EngineTest, ARequestGetsWhatItGetsAlone) {
   StartEngine();
@@ -56,7 +82,7 @@ TEST_F(EngineTest, EosEndsWithItsToken) {
   EXPECT_EQ(finish.completion_tokens, 4);
 }
 
-TEST_F(EngineTest, AStopStringEndsTheRequestAndFreesItsBlocks) {
+TEST_F(EngineTest, AStopStringEndsTheTextBeforeIt) {
   constexpr int32_t kNumWords = 3000;
   std::vector<std::string> words;
   for (int i = 0; i < kNumWords; ++i) words.push_back(absl::StrCat("w", i, "."));
@@ -82,26 +108,34 @@ TEST_F(EngineTest, AStopStringEndsTheRequestAndFreesItsBlocks) {
   EXPECT_EQ(sink->text(), whole.substr(0, whole.find(stop)));
   EXPECT_EQ(finish.completion_tokens, static_cast<int32_t>(sink->tokens().size()));
   EXPECT_LT(sink->tokens().size(), free_run.size());
-  request.request_id = "another";
-  Submit(request)->Wait();
-  GenerationRequest last = Request("last", 1, 1);
-  Submit(last)->Wait();
-  ExpectAllBlocksFree();
 }
 
-TEST_F(EngineTest, AReaderThatSaysNoEndsItsRequestOnly) {
+TEST_F(EngineTest, AReaderThatSaysNoEndsItsRequestWithinOneStep) {
   StartEngine();
-  const GenerationRequest kept = Request("kept", 3, 60, 5);
   const auto slow = std::make_shared<RecordingSink>();
   slow->on_delta = [](size_t num_tokens) { return num_tokens < 3; };
-  ASSERT_TRUE(engine_->Submit(Request("slow", 3, 100), slow).ok());
-  const auto sink = Submit(kept);
+  ExpectGoneWithinOneStep(Request("slow", 3, 100), slow);
   EXPECT_EQ(slow->Wait().status.code(), absl::StatusCode::kResourceExhausted);
-  EXPECT_TRUE(sink->Wait().status.ok());
-  EXPECT_EQ(sink->tokens(), FakeContinuation(kept, rank_options_.vocab));
   EXPECT_EQ(slow->tokens().size(), 3u);
-  RunAnother();
-  ExpectAllBlocksFree();
+}
+
+TEST_F(EngineTest, AStopStringEndsItsRequestWithinOneStep) {
+  const std::unique_ptr<Tokenizer> tokenizer = MakeTinyTokenizer({});
+  tokenizer_ = tokenizer.get();
+  rank_options_.vocab = kTinyFirstPiece;
+  StartEngine();
+  // A seed whose third token is a printable character.
+  GenerationRequest request = Request("stopped", 3, 100, /*seed=*/0);
+  do {
+    ++request.sampling.seed;
+  } while (FakeToken(request.sampling.seed, 5, rank_options_.vocab) < TinyByte('a') ||
+           FakeToken(request.sampling.seed, 5, rank_options_.vocab) > TinyByte('z'));
+  const int32_t third = FakeToken(request.sampling.seed, 5, rank_options_.vocab);
+  request.stopping.stop_strings = {std::string(1, static_cast<char>(third - TinyByte(0)))};
+  const auto sink = std::make_shared<RecordingSink>();
+  ExpectGoneWithinOneStep(request, sink);
+  EXPECT_TRUE(sink->Wait().status.ok());
+  EXPECT_EQ(sink->tokens().size(), 3u);
 }
 
 TEST_F(EngineTest, AnIdIsFreeAgainWhenItsRequestIsToldOfItsEnd) {

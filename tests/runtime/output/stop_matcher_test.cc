@@ -89,6 +89,15 @@ TEST(StopMatcherTest, AMatchThatMayNotCountIsPassedOverAndOneThatEndsLaterCounts
   EXPECT_EQ(out, "");
 }
 
+TEST(StopMatcherTest, AMatchThatMayNotCountMayBeginOneThatDoes) {
+  StopMatcher matcher({"abab"});
+  std::string out;
+  EXPECT_EQ(matcher.Feed("abab", false, &out), StopMatcher::kNoMatch);
+  EXPECT_EQ(out, "ab");
+  EXPECT_EQ(matcher.Feed("ab", true, &out), 0);
+  EXPECT_EQ(out, "ab");
+}
+
 // The definition, byte by byte, over the whole text.
 Outcome Oracle(const std::vector<std::string>& stops, const std::string& text) {
   for (size_t end = 1; end <= text.size(); ++end) {

@@ -25,6 +25,15 @@ SchedulerOptions Options(int num_ranks, int32_t budget, int64_t num_blocks = 64,
   return options;
 }
 
+// The home rank of every request admitted in the step; seeds number them from 0.
+std::vector<int> HomeRanks(const StepPlan& plan) {
+  std::vector<int> ranks(6, -1);
+  for (size_t rank = 0; rank < plan.batches.size(); ++rank) {
+    for (const SlotInit& init : plan.batches[rank].admitted) ranks[init.seed] = rank;
+  }
+  return ranks;
+}
+
 // Steps until nothing is left, at most 100 of them.
 std::vector<std::string> RunAll(SchedulerHarness& harness) {
   std::vector<std::string> steps;
@@ -70,14 +79,24 @@ TEST(SchedulerTest, RefusesARequestThatAsksForNothing) {
   EXPECT_FALSE(harness.scheduler().HasWork());
 }
 
-TEST(SchedulerTest, HomeRankIsTheLeastLoadedThenTheEmptiestThenTheLowest) {
+TEST(SchedulerTest, HomeRankHasTheFewestSequencesThenTheMostBlocks) {
   SchedulerHarness harness(Options(3, 4));
-  harness.Submit(MakeRequest(6, 9));  // all equal: rank 0; 2 prompt tokens stay: load 3
-  harness.Submit(MakeRequest(2, 9));  // rank 1: load 1
-  harness.Submit(MakeRequest(2, 2));  // rank 2: load 1, fewer blocks taken
-  harness.Submit(MakeRequest(2, 2));  // ranks 1 and 2 alike by load: rank 2 has more blocks
-  harness.Submit(MakeRequest(1, 2));  // rank 1
-  EXPECT_EQ(harness.Step(), "+0[0,4) | +0[0,2)* +1[0,1)* | +0[0,2)* +1[0,2)*");
+  harness.Submit(MakeRequest(1, 99, 0));  // all equal: rank 0, with 25 blocks
+  harness.Submit(MakeRequest(1, 9, 1));   // rank 1, with 3
+  harness.Submit(MakeRequest(1, 2, 2));   // rank 2, with 1
+  harness.Submit(MakeRequest(1, 3, 3));   // one sequence each: rank 2 has the most blocks
+  harness.Submit(MakeRequest(1, 4, 4));   // rank 1
+  harness.Submit(MakeRequest(1, 5, 5));   // rank 0 has the fewest blocks, and one sequence less
+  EXPECT_EQ(harness.Step(), "+0[0,1)* +1[0,1)* | +0[0,1)* +1[0,1)* | +0[0,1)* +1[0,1)*");
+  EXPECT_THAT(HomeRanks(harness.plan()), ElementsAre(0, 1, 2, 2, 1, 0));
+}
+
+TEST(SchedulerTest, ARankWhosePromptsFillTheStepIsNoHome) {
+  SchedulerHarness harness(Options(2, 4));
+  harness.Submit(MakeRequest(9, 2));
+  harness.Submit(MakeRequest(1, 2));
+  harness.Submit(MakeRequest(1, 2));
+  EXPECT_EQ(harness.Step(), "+0[0,4) | +0[0,1)* +1[0,1)*");
 }
 
 TEST(SchedulerTest, WithoutBlocksTheHeadOfTheQueueMakesAllWait) {
