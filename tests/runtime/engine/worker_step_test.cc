@@ -11,6 +11,7 @@
 #include "runtime/engine/rank_slots.h"
 #include "runtime/engine/thread_worker_group.h"
 #include "tests/runtime/engine/worker_group_fixture.h"
+#include "tests/support/forwarding_backend.h"
 
 namespace moed {
 namespace {
@@ -114,23 +115,77 @@ TEST(WorkerStepTest, SuppressesTokensOnlyWhereTheChunkSaysSo) {
   EXPECT_EQ(draw(3, {best}, false), best);
 }
 
-TEST(WorkerStepTest, TheLastSampledTokenIsTheOneThatWasDrawn) {
+TEST(WorkerStepTest, TheLastSampledTokenIsTheOneThatWasDrawnInTheSlot) {
   const auto group = StartedGroup(2);
-  const auto first = RunStep(*group, OnePromptOnRankZero(1, 2));
+  // Two sequences, so that another slot's token would show.
+  const auto prompts = [](uint64_t step) {
+    std::vector<RankBatch> batches = EmptyBatches(step, 2);
+    batches[0].admitted = {GreedySlot(0), GreedySlot(2)};
+    batches[0].chunks = {SamplingChunk(0, 0, {5, 6, 7}, {2}), SamplingChunk(2, 0, {8, 9}, {3})};
+    return batches;
+  };
+  const auto first = RunStep(*group, prompts(1));
   ASSERT_TRUE(first.ok()) << first.status();
-  const int32_t drawn = first->at(0).samples.at(0).token_id;
+  const int32_t drawn = first->at(0).samples.at(1).token_id;
+  ASSERT_NE(drawn, first->at(0).samples.at(0).token_id);
 
   std::vector<SampledToken> by_kind;
   for (const int32_t token : {kLastSampledToken, drawn}) {
-    ASSERT_TRUE(RunStep(*group, OnePromptOnRankZero(2, 2)).ok());
+    ASSERT_TRUE(RunStep(*group, prompts(2)).ok());
     std::vector<RankBatch> batches = EmptyBatches(3, 2);
-    batches[0].chunks.push_back(SamplingChunk(0, 3, {token}, {}));
+    batches[0].chunks.push_back(SamplingChunk(2, 2, {token}, {}));
     const auto results = RunStep(*group, std::move(batches));
     ASSERT_TRUE(results.ok()) << results.status();
     by_kind.push_back(results->at(0).samples.at(0));
   }
   EXPECT_EQ(by_kind[0].token_id, by_kind[1].token_id);
   EXPECT_EQ(by_kind[0].logprob, by_kind[1].logprob);
+}
+
+// Keeps what Sample was asked for.
+class SampleRecorder : public ForwardingBackend {
+ public:
+  SampleRecorder(std::unique_ptr<Backend> backend, std::vector<SamplingRow>& rows)
+      : ForwardingBackend(std::move(backend)), rows_(rows) {}
+  void Sample(Stream& stream, const SampleArgs& args) override {
+    rows_.assign(args.rows.begin(), args.rows.end());
+    ForwardingBackend::Sample(stream, args);
+  }
+
+ private:
+  std::vector<SamplingRow>& rows_;
+};
+
+TEST(WorkerStepTest, DrawsWithTheSlotsParametersAtThePositionOfTheNewToken) {
+  std::vector<SamplingRow> rows;
+  ThreadWorkerGroupOptions options = SmallGroupOptions(1);
+  options.make_backend = [&rows](int) -> absl::StatusOr<std::unique_ptr<Backend>> {
+    return std::make_unique<SampleRecorder>(*MakeSmallBackend(), rows);
+  };
+  ThreadWorkerGroup group(std::move(options));
+  ASSERT_TRUE(group.Start(nullptr).ok());
+
+  std::vector<RankBatch> batches = EmptyBatches(1, 1);
+  SlotInit init;
+  init.slot = 3;
+  init.temperature = 0.7F;
+  init.top_k = 11;
+  init.top_p = 0.8F;
+  init.min_p = 0.05F;
+  init.seed = 99;
+  batches[0].admitted = {GreedySlot(1), init};
+  batches[0].chunks = {SamplingChunk(1, 0, {4, 4}, {0}), SamplingChunk(3, 0, {1, 2, 3}, {1})};
+  batches[0].chunks[0].sample = false;
+  ASSERT_TRUE(RunStep(group, std::move(batches)).ok());
+  ASSERT_EQ(rows.size(), 1U);
+  EXPECT_EQ(rows[0].slot, 3);
+  EXPECT_EQ(rows[0].temperature, 0.7F);
+  EXPECT_EQ(rows[0].top_k, 11);
+  EXPECT_EQ(rows[0].top_p, 0.8F);
+  EXPECT_EQ(rows[0].min_p, 0.05F);
+  EXPECT_EQ(rows[0].seed, 99U);
+  EXPECT_EQ(rows[0].choice_index, 0U);
+  EXPECT_EQ(rows[0].position, 3);  // the prompt has positions 0, 1, 2
 }
 
 RankSlots SmallSlots() {
