@@ -132,8 +132,9 @@ std::string ShardsText(const LoadPlan& plan, const std::vector<int>& shards) {
 }
 
 void AppendRanks(const LoadPlan& plan, std::string& out) {
-  absl::StrAppendFormat(&out, "\n  %4s  %7s  %10s  %10s  %s\n", "rank", "experts", "weights",
-                        plan.shards.empty() ? "" : "reads", plan.shards.empty() ? "" : "shards");
+  absl::StrAppendFormat(&out, "\n  %4s  %7s  %10s", "rank", "experts", "weights");
+  if (!plan.shards.empty()) absl::StrAppendFormat(&out, "  %10s  shards", "reads");
+  absl::StrAppend(&out, "\n");
   for (size_t rank = 0; rank < std::min(plan.ranks.size(), kMaxRanksShown); ++rank) {
     const RankLoadPlan& rank_plan = plan.ranks[rank];
     absl::StrAppendFormat(&out, "  %4d  %7d  %10s", rank, rank_plan.num_experts,
