@@ -118,7 +118,7 @@ absl::StatusOr<std::unique_ptr<ModelHarness>> ModelHarness::Create(const Harness
   ThreadWorkerGroupOptions group;
   group.config = options.config;
   group.weights = options.weights;
-  group.make_backend = [backend_options, &options,
+  group.make_backend = [backend_options,
                         raw = harness.get()](int rank) -> absl::StatusOr<std::unique_ptr<Backend>> {
     MOED_ASSIGN_OR_RETURN(std::unique_ptr<Backend> cpu, MakeCpuBackend(backend_options));
     if (!raw->options_.capture_logits) return cpu;
