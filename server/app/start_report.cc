@@ -47,9 +47,9 @@ std::vector<std::string> StartReport(const DaemonOptions& options, const ServedM
   for (int rank = 0; rank < info.num_ranks; ++rank) lines.push_back(RankMemory(group, rank));
   if (info.num_ranks > 1) lines.push_back("rank 0 holds the weights that the ranks share");
   lines.push_back(absl::StrFormat(
-      "%d ranks, each with %d KV blocks of %d tokens, up to %d sequences and %d tokens a step",
-      info.num_ranks, info.num_kv_blocks_per_rank, info.block_size, info.max_sequences_per_rank,
-      info.max_rows_per_step));
+      "%d rank%s with %d KV blocks of %d tokens, up to %d sequences and %d tokens a step",
+      info.num_ranks, info.num_ranks == 1 ? "" : "s, each", info.num_kv_blocks_per_rank,
+      info.block_size, info.max_sequences_per_rank, info.max_rows_per_step));
   lines.push_back(absl::StrFormat(
       "exchange: %s%s", options.exchange,
       info.max_gather_rows == 0

@@ -122,7 +122,7 @@ class SignalTest(unittest.TestCase):
 
     def test_loading_ends_within_five_seconds(self):
         with tempfile.TemporaryDirectory() as directory:
-            config = write_config(directory, hidden_size=2048, intermediate_size=7168,
+            config = write_config(directory, hidden_size=1024, intermediate_size=3584,
                                   num_hidden_layers=4)
             with Daemon("--load-format", "dummy", "--kv-blocks", "8", model=config,
                         wait_ready=False) as daemon:

@@ -230,9 +230,9 @@ class LoadingTest(unittest.TestCase):
 
 
 def slow_config(directory):
-    """A config whose dummy weights take long to make: 1.5 billion parameters."""
+    """A config whose dummy weights take long to make: 350 million parameters."""
     from config_files import write_config
-    return write_config(directory, hidden_size=2048, intermediate_size=7168, num_hidden_layers=4)
+    return write_config(directory, hidden_size=1024, intermediate_size=3584, num_hidden_layers=4)
 
 
 if __name__ == "__main__":
