@@ -26,14 +26,17 @@ void* CountedAllocation(std::size_t bytes) {
   return memory;
 }
 
+// Not inlined, or gcc sees free() meet the built-in operator new and warns.
+[[gnu::noinline]] void FreeCounted(void* memory) { std::free(memory); }
+
 }  // namespace
 
 void* operator new(std::size_t bytes) { return CountedAllocation(bytes); }
 void* operator new[](std::size_t bytes) { return CountedAllocation(bytes); }
-void operator delete(void* memory) noexcept { std::free(memory); }
-void operator delete[](void* memory) noexcept { std::free(memory); }
-void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
-void operator delete[](void* memory, std::size_t) noexcept { std::free(memory); }
+void operator delete(void* memory) noexcept { FreeCounted(memory); }
+void operator delete[](void* memory) noexcept { FreeCounted(memory); }
+void operator delete(void* memory, std::size_t) noexcept { FreeCounted(memory); }
+void operator delete[](void* memory, std::size_t) noexcept { FreeCounted(memory); }
 
 namespace moed {
 namespace {
