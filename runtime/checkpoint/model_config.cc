@@ -29,7 +29,6 @@ constexpr int64_t kMaxHeadDim = 1024;
 constexpr int64_t kMaxExperts = 4096;
 constexpr int64_t kMaxExpertsOfAllLayers = int64_t{1} << 16;
 constexpr int64_t kMaxPositions = int64_t{1} << 24;
-constexpr int64_t kMaxTokenId = std::numeric_limits<int32_t>::max();
 static_assert(kMaxExpertsOfAllLayers * 3 * kMaxHidden * kMaxFfn <= int64_t{1} << 53);
 
 absl::Status ParseArchitecture(const JsonFields& fields, ModelConfig& config) {
