@@ -91,22 +91,29 @@ class Attention {
     const int64_t head_dim = args_.head_dim;
     const auto* k_cache = static_cast<const T*>(args_.k_cache);
     const auto* v_cache = static_cast<const T*>(args_.v_cache);
+    const T* keys[kAttentionTile];
     int64_t block = tile / args_.block_size;
     int64_t in_block = tile % args_.block_size;
     for (int64_t j = 0; j < num_keys; ++j) {
       const int64_t at = args_.blocks[block] * args_.block_stride + in_block * head_dim;
-      const T* key = k_cache + at;
+      keys[j] = k_cache + at;
       const T* value = v_cache + at;
       ForVectors(head_dim, [&](int64_t d, int64_t n) {
-        float lanes[kLanes];
-        Store(LoadUpTo(key + d, n), lanes);
-        for (int64_t i = 0; i < n; ++i) keys_[(d + i) * kAttentionTile + j] = lanes[i];
         StoreUpTo(LoadUpTo(value + d, n), n, values_ + j * width_ + d);
       });
       if (++in_block == args_.block_size) {
         in_block = 0;
         ++block;
       }
+    }
+    for (int64_t j = 0; j < num_keys; j += kLanes) {
+      const int64_t count = num_keys - j < kLanes ? num_keys - j : kLanes;
+      ForVectors(head_dim, [&](int64_t d, int64_t n) {
+        F32 square[kLanes] = {};
+        for (int64_t i = 0; i < count; ++i) square[i] = LoadUpTo(keys[j + i] + d, n);
+        Transpose(square);
+        for (int64_t i = 0; i < n; ++i) Store(square[i], keys_ + (d + i) * kAttentionTile + j);
+      });
     }
   }
 
@@ -151,14 +158,14 @@ class Attention {
       all.begin = visible.begin > all.begin ? visible.begin : all.begin;
       all.end = visible.end < all.end ? visible.end : all.end;
     }
-    const bool together = rows == kQueryRows && all.begin < all.end;
+    const bool together = rows > 1 && all.begin < all.end;
     for (int64_t r = 0; r < rows; ++r) {
       const Range visible = Visible(first_row + r, tile);
       AddRow(first_row + r, visible.begin, together ? all.begin : visible.end);
     }
     if (!together) return;
-    ValueTile<kQueryRows>(scores_ + first_row * kAttentionTile, values_, width_, all.begin, all.end,
-                          sums_ + first_row * width_);
+    ValueTileOf(rows, scores_ + first_row * kAttentionTile, values_, width_, all.begin, all.end,
+                sums_ + first_row * width_);
     for (int64_t r = 0; r < rows; ++r) {
       AddRow(first_row + r, all.end, Visible(first_row + r, tile).end);
     }

@@ -91,5 +91,20 @@ void ValueTile(const float* weights, const float* values, int64_t width, int64_t
   }
 }
 
+// ValueTile of 1..kQueryRows rows.
+void ValueTileOf(int64_t rows, const float* weights, const float* values, int64_t width,
+                 int64_t begin, int64_t end, float* sums) {
+  switch (rows) {
+    case 1:
+      return ValueTile<1>(weights, values, width, begin, end, sums);
+    case 2:
+      return ValueTile<2>(weights, values, width, begin, end, sums);
+    case 3:
+      return ValueTile<3>(weights, values, width, begin, end, sums);
+    default:
+      return ValueTile<kQueryRows>(weights, values, width, begin, end, sums);
+  }
+}
+
 }  // namespace
 }  // namespace moed

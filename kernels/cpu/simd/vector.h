@@ -133,5 +133,34 @@ MOED_INLINE void StoreUpTo(F32 value, int64_t count, T* to) {
   }
 }
 
+template <int... kLane>
+struct LaneList {};
+template <int kCount, int... kLane>
+struct MakeLanes : MakeLanes<kCount - 1, kCount - 1, kLane...> {};
+template <int... kLane>
+struct MakeLanes<0, kLane...> {
+  using List = LaneList<kLane...>;
+};
+
+// a0 b0 a1 b1 ... from the lower (kHalf 0) or the upper (kHalf 1) halves.
+template <int kHalf, int... kLane>
+MOED_INLINE F32 Interleave(F32 a, F32 b, LaneList<kLane...>) {
+  return __builtin_shufflevector(
+      a, b, (kHalf * (kLanes / 2) + kLane / 2 + (kLane % 2 == 0 ? 0 : kLanes))...);
+}
+
+// Interleaving row i with row i + kLanes / 2, log2(kLanes) times, turns rows into columns.
+MOED_INLINE void Transpose(F32 (&square)[kLanes]) {
+  using Lanes = MakeLanes<kLanes>::List;
+  for (int width = 1; width < kLanes; width *= 2) {
+    F32 next[kLanes];
+    for (int i = 0; i < kLanes / 2; ++i) {
+      next[2 * i] = Interleave<0>(square[i], square[i + kLanes / 2], Lanes());
+      next[2 * i + 1] = Interleave<1>(square[i], square[i + kLanes / 2], Lanes());
+    }
+    for (int i = 0; i < kLanes; ++i) square[i] = next[i];
+  }
+}
+
 }  // namespace
 }  // namespace moed

@@ -30,13 +30,15 @@ Problem MakeProblem(Backend& backend, int64_t rows, int64_t out, int64_t in, uin
 // x W^T in double and the magnitudes of the sums.
 void Exact(const Problem& problem, std::vector<double>* want, std::vector<double>* magnitude) {
   const int64_t in = problem.x.dim(1);
+  const std::vector<float> x = problem.x.floats();
+  const std::vector<float> w = problem.w.floats();
   for (int64_t r = 0; r < problem.x.dim(0); ++r) {
     for (int64_t n = 0; n < problem.w.dim(0); ++n) {
       double sum = 0;
       double total = 0;
       for (int64_t k = 0; k < in; ++k) {
-        const double term =
-            static_cast<double>(problem.x.at(r * in + k)) * problem.w.at(n * in + k);
+        const double term = static_cast<double>(x[static_cast<size_t>(r * in + k)]) *
+                            w[static_cast<size_t>(n * in + k)];
         sum += term;
         total += std::abs(term);
       }
@@ -113,6 +115,25 @@ TEST_P(LinearTest, RowsHaveTheSameBitsInAnyBatchOrderAndThreadCount) {
     Tensor result(DType::kFloat32, {rows, 150});
     other->Linear(*stream_, {problem.x, problem.weight.get(), false, result.view()});
     ASSERT_EQ(result.bytes(), all.bytes()) << threads << " threads";
+  }
+}
+
+// Many rows cut a long sum into pieces, to read each piece of the weights from cache again.
+TEST_P(LinearTest, LongSumsHaveTheSameBitsWhereverTheyAreCut) {
+  const int64_t rows = 14;
+  const Problem problem = MakeProblem(*backend_, rows, 70, 2113);
+  std::vector<double> want;
+  std::vector<double> allowed;
+  Exact(problem, &want, &allowed);
+  for (double& bound : allowed) bound *= 2 * kSumEpsilon;
+  Tensor all(DType::kFloat32, {rows, 70});
+  backend_->Linear(*stream_, {problem.x, problem.weight.get(), false, all.view()});
+  ExpectClose(all.floats(), want, allowed, "2113 terms");
+  const ConstTensorView x = problem.x;
+  for (int64_t r = 0; r < rows; ++r) {
+    Tensor one(DType::kFloat32, {1, 70});
+    backend_->Linear(*stream_, {x.Rows(r, 1), problem.weight.get(), false, one.view()});
+    ASSERT_EQ(one.bytes(), all.bytes(r, 1)) << "row " << r;
   }
 }
 

@@ -86,6 +86,9 @@ Tensor RunChunk(Backend& backend, Stream& stream, const Sequence& s, int64_t beg
 
 std::vector<double> Exact(const Sequence& s, int64_t begin, int64_t end) {
   const Shape& shape = s.shape;
+  const std::vector<float> q = s.q.floats();
+  const std::vector<float> k = s.k.floats();
+  const std::vector<float> v = s.v.floats();
   std::vector<double> out;
   for (int64_t p = begin; p < end; ++p) {
     for (int64_t h = 0; h < shape.num_heads; ++h) {
@@ -95,8 +98,9 @@ std::vector<double> Exact(const Sequence& s, int64_t begin, int64_t end) {
       for (int64_t j = first; j <= p; ++j) {
         double dot = 0;
         for (int64_t d = 0; d < shape.head_dim; ++d) {
-          dot += static_cast<double>(s.q.at((p * shape.num_heads + h) * shape.head_dim + d)) *
-                 s.k.at((j * shape.num_kv_heads + kv) * shape.head_dim + d);
+          dot += static_cast<double>(
+                     q[static_cast<size_t>((p * shape.num_heads + h) * shape.head_dim + d)]) *
+                 k[static_cast<size_t>((j * shape.num_kv_heads + kv) * shape.head_dim + d)];
         }
         scores.push_back(dot / std::sqrt(static_cast<double>(shape.head_dim)));
       }
@@ -107,7 +111,7 @@ std::vector<double> Exact(const Sequence& s, int64_t begin, int64_t end) {
         double sum = 0;
         for (int64_t j = first; j <= p; ++j) {
           sum += scores[static_cast<size_t>(j - first)] *
-                 s.v.at((j * shape.num_kv_heads + kv) * shape.head_dim + d);
+                 v[static_cast<size_t>((j * shape.num_kv_heads + kv) * shape.head_dim + d)];
         }
         out.push_back(sum / total);
       }

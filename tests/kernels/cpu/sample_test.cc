@@ -226,20 +226,22 @@ TEST_P(SampleTest, DrawsFollowTheCutDistribution) {
 
 // Independent of the implementation: the inverse of the cumulative sum, in double.
 TEST_P(SampleTest, ADrawIsTheInverseOfTheCumulativeSum) {
-  const int64_t vocab = 5000;
+  const int64_t vocab = 2000;
   const Tensor logits = Tensor::Random(DType::kFloat32, {1, vocab}, 21, 2.0F);
+  const std::vector<float> values = logits.floats();
+  std::vector<int32_t> order(static_cast<size_t>(vocab));
+  std::iota(order.begin(), order.end(), 0);
+  std::stable_sort(order.begin(), order.end(), [&](int32_t a, int32_t b) {
+    return values[static_cast<size_t>(a)] > values[static_cast<size_t>(b)];
+  });
   int compared = 0;
-  for (uint64_t seed = 0; seed < 200; ++seed) {
-    SamplingRow row = Row(1.0F + static_cast<float>(seed % 3), seed % 2 == 0 ? 0 : 700,
+  for (uint64_t seed = 0; seed < 60; ++seed) {
+    SamplingRow row = Row(1.0F + static_cast<float>(seed % 3), seed % 2 == 0 ? 0 : 300,
                           seed % 5 == 0 ? 0.95F : 1.0F);
     row.seed = seed << 33;
     row.choice_index = static_cast<uint32_t>(seed % 4);
     row.position = static_cast<int64_t>(seed) << 31;
-    const std::vector<double> p = Distribution(logits.floats(), row);
-    std::vector<int32_t> order(static_cast<size_t>(vocab));
-    std::iota(order.begin(), order.end(), 0);
-    std::stable_sort(order.begin(), order.end(),
-                     [&](int32_t a, int32_t b) { return logits.at(a) > logits.at(b); });
+    const std::vector<double> p = Distribution(values, row);
     const double u = UniformForToken(row.seed, row.choice_index, row.position);
     double cumulative = 0;
     double margin = 1;  // how near u is to a step
@@ -258,11 +260,11 @@ TEST_P(SampleTest, ADrawIsTheInverseOfTheCumulativeSum) {
     ASSERT_EQ(SampleRows(*backend_, *stream_, logits, {row}).tokens.int_at(0), want)
         << "seed " << seed;
   }
-  EXPECT_GT(compared, 150);
+  EXPECT_GT(compared, 50);
 }
 
 TEST_P(SampleTest, ADrawDoesNotDependOnTheBatchOrTheThreads) {
-  const int64_t vocab = 32000;
+  const int64_t vocab = 8000;
   const Tensor logits = Tensor::Random(DType::kFloat32, {12, vocab}, 31, 2.5F);
   std::vector<SamplingRow> rows;
   for (int i = 0; i < 12; ++i) {
