@@ -24,8 +24,7 @@ std::string ModelName(const DaemonOptions& options) {
   if (!options.model_name.empty()) return options.model_name;
   std::error_code ignored;
   const std::filesystem::path path = std::filesystem::weakly_canonical(options.model, ignored);
-  const bool is_directory =
-      path.has_filename() && !std::filesystem::is_regular_file(path, ignored);
+  const bool is_directory = path.has_filename() && !std::filesystem::is_regular_file(path, ignored);
   const std::filesystem::path directory = is_directory ? path : path.parent_path();
   const std::string name = directory.filename().string();
   return name.empty() ? "model" : name;
