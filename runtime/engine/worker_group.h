@@ -31,7 +31,7 @@ struct WorkerGroupInfo {
   int32_t block_size = 0;         // tokens of a KV block
   int num_layers = 0;
   int num_experts = 0;
-  std::string backend;            // Backend::Description()
+  std::string backend;  // Backend::Description()
 };
 
 // Used by the engine thread alone, after Start. At most one step is launched and not awaited.
