@@ -1,8 +1,10 @@
 // The models of the golden tests, and where they lie.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 #include <fstream>
+#include <limits>
 #include <memory>
 #include <string>
 #include <vector>
@@ -88,6 +90,12 @@ inline std::vector<float> ReadFloats(const std::string& path) {
   file.read(reinterpret_cast<char*>(values.data()),
             static_cast<std::streamsize>(values.size() * sizeof(float)));
   return values;
+}
+
+// |actual - expected|, and infinite where either is not a number: no tolerance lets it pass.
+inline double Distance(double actual, double expected) {
+  const double difference = std::abs(actual - expected);
+  return std::isnan(difference) ? std::numeric_limits<double>::infinity() : difference;
 }
 
 inline std::vector<CpuIsa> SupportedIsas() {

@@ -1,6 +1,5 @@
 // A prompt of 32,768 tokens in chunks, against data/long_context.json: NumPy in float64, by
 // long_context_reference.py.
-#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <string>
@@ -32,7 +31,7 @@ struct Deviation {
   std::string place = "nowhere";
 
   void Compare(double actual, double expected, const std::string& where) {
-    const double difference = std::abs(actual - expected);
+    const double difference = Distance(actual, expected);
     if (difference <= worst) return;
     worst = difference;
     place = where + ": " + std::to_string(actual) + " for " + std::to_string(expected);
