@@ -4,6 +4,8 @@
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>
 
+#include <cstdlib>
+
 #include "absl/strings/str_cat.h"
 #include "client/exit_code.h"
 
@@ -18,7 +20,14 @@ constexpr char kFooter[] =
     "  moedctl experts                  how the load is spread over the experts\n"
     "\n"
     "Exit codes: 0 done, 64 usage, 65 the daemon refuses the request, 69 it is not there or not\n"
-    "ready, 75 it is busy or too slow (try again), 70 anything else.";
+    "ready, 75 it is busy or too slow (try again), 77 it does not let you, 70 anything else.";
+
+// Takes one argument at a time, so that what follows is left for the prompt.
+template <typename Value>
+CLI::Option* AddRepeated(CLI::App* app, const char* name, std::vector<Value>& values,
+                         const char* text) {
+  return app->add_option(name, values, text)->allow_extra_args(false);
+}
 
 void AddGenerateOptions(CLI::App* app, GenerateOptions& o) {
   const std::string group = "Continuation";
@@ -31,8 +40,8 @@ void AddGenerateOptions(CLI::App* app, GenerateOptions& o) {
   app->add_option("--min-p", o.min_p, "Draw from tokens this likely compared with the best")
       ->group(group);
   app->add_option("--seed", o.seed, "The same seed draws the same")->group(group);
-  app->add_option("--stop", o.stop_strings, "Text that ends it; may be given again")->group(group);
-  app->add_option("--stop-token", o.stop_token_ids, "Token id that ends it; may be given again")
+  AddRepeated(app, "--stop", o.stop_strings, "Text that ends it; may be given again")->group(group);
+  AddRepeated(app, "--stop-token", o.stop_token_ids, "Token id that ends it; may be given again")
       ->group(group);
   app->add_option("--logprobs", o.logprobs,
                   "Log probabilities with so many alternatives; implies "
@@ -40,15 +49,15 @@ void AddGenerateOptions(CLI::App* app, GenerateOptions& o) {
       ->group(group);
   app->add_flag("--ignore-eos", o.ignore_eos, "Go on after the end-of-sequence token")
       ->group(group);
-  app->add_option("--request-id", o.request_id, "Name of the request in the daemon's log")
+  app->add_option("--request-id", o.request_id,
+                  "Names the request to the daemon; one that is being served cannot be named again")
       ->group(group);
 }
 
 // Also on the subcommand, where people write it.
 void AddCommonOptions(CLI::App* app, ClientOptions& o) {
-  app->add_option("--server", o.server, "HOST:PORT of the daemon")
-      ->capture_default_str()
-      ->envname("MOED_SERVER");
+  app->add_option("--server", o.server, "HOST:PORT of the daemon, else MOED_SERVER")
+      ->capture_default_str();
   app->add_option("--model", o.model, "Name of the model; default: the one that is served");
   app->add_option("--timeout", o.timeout_seconds, "Seconds that the call may take")
       ->check(CLI::PositiveNumber);
@@ -60,6 +69,9 @@ void AddCommonOptions(CLI::App* app, ClientOptions& o) {
 ParsedClientLine ParseClientLine(int argc, const char* const* argv) {
   ParsedClientLine parsed;
   ClientOptions& o = parsed.options;
+  // Not CLI11's variables: a subcommand's option would take its own over a flag before it.
+  const char* server = std::getenv("MOED_SERVER");
+  if (server != nullptr && *server != '\0') o.server = server;
   CLI::App app("moedctl talks to a moed daemon.", "moedctl");
   app.set_help_flag("--help,-h", "Print this text");
   app.set_version_flag("--version", "moedctl " MOED_VERSION, "Print the version");
@@ -69,7 +81,7 @@ ParsedClientLine ParseClientLine(int argc, const char* const* argv) {
 
   CLI::App* generate = app.add_subcommand("generate", "Continue a text, streaming");
   generate->add_option("prompt", o.text, "The text; - reads it from standard input");
-  generate->add_option("--token-ids", o.token_ids, "The prompt as token ids, 1,2,3")
+  AddRepeated(generate, "--token-ids", o.token_ids, "The prompt as token ids, 1,2,3")
       ->delimiter(',');
   generate->add_flag("--echo", o.echo, "Print the prompt first");
   generate->add_flag("--stats", o.stats, "Say on stderr how long it took and why it ended");
@@ -83,7 +95,7 @@ ParsedClientLine ParseClientLine(int argc, const char* const* argv) {
 
   CLI::App* tokenize = app.add_subcommand("tokenize", "Text to token ids, or back");
   tokenize->add_option("text", o.text, "The text; - reads it from standard input");
-  tokenize->add_option("--decode", o.token_ids, "Token ids to turn into text, 1,2,3")
+  AddRepeated(tokenize, "--decode", o.token_ids, "Token ids to turn into text, 1,2,3")
       ->delimiter(',');
   tokenize->add_flag("--no-special-tokens", o.no_special_tokens,
                      "Without the beginning-of-sequence token; with --decode: leave them out");

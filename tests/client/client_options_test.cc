@@ -1,5 +1,6 @@
 #include "client/client_options.h"
 
+#include <cstdlib>
 #include <vector>
 
 #include "client/exit_code.h"
@@ -45,6 +46,29 @@ TEST(ClientOptionsTest, SendsWhatWasGivenAndNothingElse) {
   EXPECT_FALSE(request.sampling().has_top_p());
   EXPECT_FALSE(request.response().has_logprobs());
   EXPECT_EQ(line.options.text, "hello");
+}
+
+TEST(ClientOptionsTest, AFlagBeatsTheEnvironmentWhereverItStands) {
+  setenv("MOED_SERVER", "environment:1", 1);
+  EXPECT_EQ(Parse({"--server", "h:1", "model"}).options.server, "h:1");
+  EXPECT_EQ(Parse({"model", "--server", "h:1"}).options.server, "h:1");
+  EXPECT_EQ(Parse({"model"}).options.server, "environment:1");
+  setenv("MOED_SERVER", "", 1);
+  EXPECT_EQ(Parse({"model"}).options.server, "127.0.0.1:9000");
+  unsetenv("MOED_SERVER");
+}
+
+TEST(ClientOptionsTest, AnOptionLeavesThePromptThatFollowsIt) {
+  for (const char* option : {"--stop", "--stop-token"}) {
+    for (const char* command : {"generate", "chat"}) {
+      const ParsedClientLine line = Parse({command, option, "7", "prompt"});
+      ASSERT_TRUE(line.run) << option << ": " << line.text;
+      EXPECT_EQ(line.options.text + line.options.message, "prompt") << option;
+    }
+  }
+  // One prompt too many, and not more ids.
+  EXPECT_EQ(Parse({"generate", "--token-ids", "1,2", "3"}).exit_code, kExitUsage);
+  EXPECT_EQ(Parse({"tokenize", "--decode", "1,2", "3"}).exit_code, kExitUsage);
 }
 
 TEST(ClientOptionsTest, ReadsTokenIds) {
