@@ -78,7 +78,6 @@ class ModelHarness::Sequence {
   void Take(const SampledToken& token, const std::vector<float>* logits) {
     const int32_t position = next_position_ - 1;
     if (logits != nullptr) output_.logits[position] = *logits;
-    if (IsLogitPosition(position)) output_.tokens_at[position] = token;
     if (next_position_ >= static_cast<int32_t>(request_.prompt.size()) &&
         static_cast<int32_t>(output_.tokens.size()) < request_.num_tokens) {
       output_.tokens.push_back(token);
@@ -174,9 +173,14 @@ absl::Status ModelHarness::Step(std::vector<Sequence>& sequences, HarnessRun& ru
     most_rows = std::max(most_rows, batch.num_rows());
     run.num_rows += batch.num_rows();
   }
+  ExchangeStrategy exchange = options_.exchange;
+  if (options_.mixes_exchanges && run.num_steps % 2 == 1) {
+    exchange =
+        exchange == ExchangeStrategy::kExact ? ExchangeStrategy::kGather : ExchangeStrategy::kExact;
+  }
   for (RankBatch& batch : batches) {
     batch.step = next_step_;
-    batch.exchange = options_.exchange;
+    batch.exchange = exchange;
     batch.padded_rows = most_rows;
   }
   ++next_step_;

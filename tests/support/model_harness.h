@@ -27,6 +27,7 @@ struct HarnessOptions {
   int num_threads = 1;
   int num_ranks = 1;
   ExchangeStrategy exchange = ExchangeStrategy::kExact;
+  bool mixes_exchanges = false;  // every other step, from the second on, takes the other strategy
   int64_t block_size = 16;
   int64_t num_kv_blocks = 256;
   uint64_t block_order_seed = 0;  // 0: blocks are given out ascending; else shuffled
@@ -49,7 +50,6 @@ struct HarnessRequest {
 struct HarnessOutput {
   std::vector<SampledToken> tokens;              // generated
   std::map<int32_t, std::vector<float>> logits;  // by position, where captured
-  std::map<int32_t, SampledToken> tokens_at;     // drawn after logit_positions
 };
 
 struct HarnessRun {
