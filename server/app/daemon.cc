@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <cmath>
+#include <csignal>
 #include <fstream>
 #include <random>
 #include <utility>
@@ -24,6 +25,9 @@ using std::chrono::steady_clock;
 constexpr std::chrono::seconds kCancelLoadTimeout{4};
 // How long a drain waits between looks at what still runs.
 constexpr std::chrono::milliseconds kDrainInterval{20};
+// How long the end waits for a running step after a second signal, and for the ranks after a fault.
+constexpr std::chrono::milliseconds kSecondSignalPatience{500};
+constexpr std::chrono::milliseconds kFaultPatience{2000};
 // For what has ended in the engine but not yet reached its client.
 constexpr absl::Duration kFlushGrace = absl::Seconds(2);
 
@@ -39,12 +43,20 @@ std::string Text(const absl::Status& status) { return std::string(status.message
 Daemon::Daemon(const DaemonOptions& options, Log* log)
     : options_(options),
       log_(log),
-      signals_([this](int) { events_.PostSignal(); }),
+      signals_([this](int number) { OnSignal(number); }),
       validator_(options.limits, RandomBits) {}
 
 Daemon::~Daemon() {
   cancel_load_ = true;
   if (loader_.joinable()) loader_.join();
+}
+
+void Daemon::OnSignal(int number) {
+  if (number == SIGHUP) {
+    log_->Info("SIGHUP is ignored: there is nothing to load again");
+    return;
+  }
+  events_.PostSignal();
 }
 
 int Daemon::Run(bool* must_exit_now) {
@@ -142,17 +154,35 @@ int Daemon::Serve(Serving serving, bool* must_exit_now) {
   server_->SetServing(false);
   if (events_.fault().ok()) Drain(engine.get());
 
-  engine->Shutdown(absl::UnavailableError("the server is shutting down"));
-  server_->Shutdown(events_.signals() > 1 ? absl::ZeroDuration() : kFlushGrace);
-  state_.Close("the server is shutting down");
+  *must_exit_now = !Stop(engine);
   const absl::Status fault = events_.fault();
   if (fault.ok()) {
-    log_->Info("stopped");
+    if (*must_exit_now) {
+      log_->Warning("stopped in the middle of a step");
+    } else {
+      log_->Info("stopped");
+    }
     return kExitOk;
   }
   log_->Error(absl::StrCat("the ranks have failed: ", Text(fault)));
   *must_exit_now = true;  // a rank that hangs has been left with what it uses
   return kExitRankFailed;
+}
+
+bool Daemon::Stop(const std::shared_ptr<Engine>& engine) {
+  std::thread ending([this, engine] {
+    engine->Shutdown(absl::UnavailableError("the server is shutting down"));
+    server_->Shutdown(events_.signals() > 1 ? absl::ZeroDuration() : kFlushGrace);
+    state_.Close("the server is shutting down");
+    events_.PostStopped();
+  });
+  const bool stopped = events_.WaitForStopped(kSecondSignalPatience, kFaultPatience);
+  if (stopped) {
+    ending.join();
+  } else {
+    ending.detach();
+  }
+  return stopped;
 }
 
 void Daemon::Drain(Engine* engine) {

@@ -34,6 +34,9 @@ class Daemon {
   int EndWhileLoading(bool* must_exit_now);
   int Serve(Serving serving, bool* must_exit_now);
   void Drain(Engine* engine);
+  // Ends engine and server on a thread of its own. False: a step or a rank that hangs keeps it.
+  bool Stop(const std::shared_ptr<Engine>& engine);
+  void OnSignal(int number);
 
   const DaemonOptions options_;
   Log* const log_;

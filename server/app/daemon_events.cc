@@ -1,5 +1,6 @@
 #include "server/app/daemon_events.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "kernels/core/check.h"
@@ -24,6 +25,12 @@ void DaemonEvents::PostFault(const absl::Status& fault) {
   changed_.NotifyAll();
 }
 
+void DaemonEvents::PostStopped() {
+  MutexLock lock(mutex_);
+  stopped_ = true;
+  changed_.NotifyAll();
+}
+
 void DaemonEvents::WaitForStartOrSignal() {
   MutexLock lock(mutex_);
   while (!started_.has_value() && signals_ == 0) changed_.Wait(mutex_);
@@ -45,7 +52,25 @@ bool DaemonEvents::WaitForHurry(TimePoint deadline) {
 bool DaemonEvents::WaitForStart(TimePoint deadline) {
   MutexLock lock(mutex_);
   while (!started_.has_value()) {
+    if (signals_ > 1) return false;
     if (!changed_.WaitUntil(mutex_, deadline)) return started_.has_value();
+  }
+  return true;
+}
+
+bool DaemonEvents::WaitForStopped(std::chrono::milliseconds after_signal,
+                                  std::chrono::milliseconds after_fault) {
+  MutexLock lock(mutex_);
+  TimePoint deadline = TimePoint::max();
+  while (!stopped_) {
+    const TimePoint now = std::chrono::steady_clock::now();
+    if (signals_ > 1) deadline = std::min(deadline, now + after_signal);
+    if (!fault_.ok()) deadline = std::min(deadline, now + after_fault);
+    if (deadline == TimePoint::max()) {
+      changed_.Wait(mutex_);
+    } else if (!changed_.WaitUntil(mutex_, deadline)) {
+      return stopped_;
+    }
   }
   return true;
 }

@@ -1,6 +1,7 @@
 // What can happen to the daemon while its main thread waits.
 #pragma once
 
+#include <chrono>
 #include <optional>
 
 #include "absl/base/thread_annotations.h"
@@ -18,6 +19,8 @@ class DaemonEvents {
   void PostSignal();
   void PostStarted(absl::StatusOr<Serving> started);
   void PostFault(const absl::Status& fault);
+  // Engine and server have ended.
+  void PostStopped();
 
   // Waits until the model has started (or not) or a signal has come.
   void WaitForStartOrSignal();
@@ -26,8 +29,12 @@ class DaemonEvents {
   // Waits until there is more than one signal, the ranks have failed, or `deadline`. False: the
   // deadline passed.
   bool WaitForHurry(TimePoint deadline);
-  // Waits until the start has ended or `deadline`.
+  // Waits until the start has ended. False: `deadline` or a second signal came first.
   bool WaitForStart(TimePoint deadline);
+  // Waits until engine and server have ended. False: they have not, `after_signal` after the second
+  // signal or `after_fault` after the ranks failed, whichever is sooner.
+  bool WaitForStopped(std::chrono::milliseconds after_signal,
+                      std::chrono::milliseconds after_fault);
 
   int signals() const;
   bool started() const;
@@ -40,6 +47,7 @@ class DaemonEvents {
   CondVar changed_;
   int signals_ ABSL_GUARDED_BY(mutex_) = 0;
   std::optional<absl::StatusOr<Serving>> started_ ABSL_GUARDED_BY(mutex_);
+  bool stopped_ ABSL_GUARDED_BY(mutex_) = false;
   absl::Status fault_ ABSL_GUARDED_BY(mutex_);
 };
 

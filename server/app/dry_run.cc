@@ -19,9 +19,10 @@ absl::StatusOr<std::string> DryRun(const DaemonOptions& options) {
   const ExpertPlacement placement = ExpertPlacement::Even(
       static_cast<int>(config.num_layers), static_cast<int>(config.num_experts), options.ranks);
   MOED_ASSIGN_OR_RETURN(
-      const LoadPlan plan,
+      LoadPlan plan,
       MakeLoadPlan(config, placement, metadata.index.has_value() ? &*metadata.index : nullptr,
                    plan_options));
+  plan.warnings.insert(plan.warnings.begin(), metadata.warnings.begin(), metadata.warnings.end());
   return FormatLoadPlan(plan);
 }
 

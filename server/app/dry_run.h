@@ -8,7 +8,8 @@
 
 namespace moed {
 
-// The plan as text for a person. Reads no weights; the shards need not be there.
+// The plan and what is odd about the model, as text for a person. Reads no weights; the shards need
+// not be there.
 absl::StatusOr<std::string> DryRun(const DaemonOptions& options);
 
 }  // namespace moed

@@ -7,6 +7,8 @@
 #include <string>
 #include <thread>
 
+#include "server/app/control_group.h"
+
 namespace moed {
 namespace {
 
@@ -61,8 +63,10 @@ std::optional<int64_t> AvailableMemoryBytes() {
 
 int AvailableProcessors() {
   cpu_set_t set;
-  if (sched_getaffinity(0, sizeof(set), &set) == 0) return std::max(1, CPU_COUNT(&set));
-  return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+  int processors = static_cast<int>(std::thread::hardware_concurrency());
+  if (sched_getaffinity(0, sizeof(set), &set) == 0) processors = CPU_COUNT(&set);
+  // More threads than the quota pays for would be stopped in the middle of a step.
+  return std::max(1, std::min(processors, OwnProcessorQuota().value_or(processors)));
 }
 
 }  // namespace moed

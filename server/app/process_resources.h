@@ -10,7 +10,7 @@ namespace moed {
 // system does not say.
 std::optional<int64_t> AvailableMemoryBytes();
 
-// Processors that this process may run on, at least 1.
+// Processors that this process may run on, within the control group's quota, at least 1.
 int AvailableProcessors();
 
 }  // namespace moed

@@ -22,6 +22,7 @@ SignalWatcher::SignalWatcher(std::function<void(int)> on_signal)
   sigemptyset(&watched);
   sigaddset(&watched, SIGTERM);
   sigaddset(&watched, SIGINT);
+  sigaddset(&watched, SIGHUP);
   MOED_CHECK(pthread_sigmask(SIG_BLOCK, &watched, nullptr) == 0, "signals cannot be blocked");
   signal_fd_ = signalfd(-1, &watched, SFD_CLOEXEC);
   stop_fd_ = eventfd(0, EFD_CLOEXEC);

@@ -1,4 +1,4 @@
-// SIGTERM and SIGINT as calls on a thread, where ordinary code may run.
+// SIGTERM, SIGINT and SIGHUP as calls on a thread, where ordinary code may run.
 #pragma once
 
 #include <functional>
@@ -6,8 +6,8 @@
 
 namespace moed {
 
-// Make one before any other thread: it blocks the two signals, and threads inherit that. SIGPIPE is
-// ignored. Destruction stops the watching; the signals stay blocked.
+// Make one before any other thread: it blocks the three signals, and threads inherit that. SIGPIPE
+// is ignored. Destruction stops the watching; the signals stay blocked.
 class SignalWatcher {
  public:
   // Called with the signal's number, on the watcher's thread.

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "kernels/core/status.h"
+#include "server/rpc/call_deadline.h"
 #include "server/rpc/wire.h"
 
 namespace moed {
@@ -18,10 +19,8 @@ constexpr char kRetryPushbackMs[] = "1000";
 // The call's deadline on the clock that never jumps; none where the client set none.
 std::optional<TimePoint> Deadline(const grpc::CallbackServerContext& context) {
   const gpr_timespec deadline = context.raw_deadline();
-  if (gpr_time_cmp(deadline, gpr_inf_future(deadline.clock_type)) == 0) return std::nullopt;
   const gpr_timespec left = gpr_time_sub(deadline, gpr_now(deadline.clock_type));
-  return std::chrono::steady_clock::now() +
-         std::chrono::microseconds(static_cast<int64_t>(gpr_timespec_to_micros(left)));
+  return DeadlineAfter(left, std::chrono::steady_clock::now());
 }
 
 }  // namespace

@@ -26,7 +26,10 @@ grpc::ServerWriteReactor<grpc::ByteBuffer>* GenerationStream::Start(
   // From here on the output thread may be in Pump; what it starts waits until this returns.
   std::shared_ptr<Outbox> outbox = stream->outbox_;
   const absl::Status status = SubmitCall(context, *std::move(call), outbox);
-  if (!status.ok()) stream->Finish(ToGrpcStatus(status));
+  if (!status.ok()) {
+    stream->outbox_->Refuse();
+    stream->Finish(ToGrpcStatus(status));
+  }
   return stream;
 }
 

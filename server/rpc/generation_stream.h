@@ -23,6 +23,8 @@ class ClosingOutbox : public Outbox {
     ended_ = true;
     Outbox::OnFinish(finish);
   }
+  // The engine did not take the request: its id may be another one's.
+  void Refuse() { ended_ = true; }
   bool ended() const { return ended_; }
 
  private:

@@ -7,6 +7,8 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "google/protobuf/descriptor.h"
 #include "google/protobuf/stubs/logging.h"
 
 namespace moed {
@@ -30,16 +32,30 @@ void OnProtobufLog(google::protobuf::LogLevel level, const char* file, int line,
   }
 }
 
+// The way from a message to the field with this full name ("moed.v1.X.y"), or that name where there
+// is none. No message of the contract holds itself.
+std::string FieldPath(const google::protobuf::Descriptor& message, absl::string_view full_name) {
+  for (int i = 0; i < message.field_count(); ++i) {
+    const google::protobuf::FieldDescriptor& field = *message.field(i);
+    if (absl::string_view(field.full_name()) == full_name) return field.name();
+    if (field.message_type() == nullptr) continue;
+    const std::string inside = FieldPath(*field.message_type(), full_name);
+    if (inside != full_name) return absl::StrCat(field.name(), ".", inside);
+  }
+  return std::string(full_name);
+}
+
 }  // namespace
 
-absl::Status ParseMessage(const grpc::ByteBuffer& bytes, google::protobuf::MessageLite* message) {
+absl::Status ParseMessage(const grpc::ByteBuffer& bytes, google::protobuf::Message* message) {
   // A reader consumes the buffer it is given; copying one only counts references.
   grpc::ByteBuffer copy(bytes);
   grpc::ProtoBufferReader reader(&copy);
   bad_utf8_field.clear();
   if (reader.status().ok() && message->ParseFromZeroCopyStream(&reader)) return absl::OkStatus();
   if (!bad_utf8_field.empty()) {
-    return absl::InvalidArgumentError(absl::StrCat(bad_utf8_field, " is not valid UTF-8"));
+    return absl::InvalidArgumentError(
+        absl::StrCat(FieldPath(*message->GetDescriptor(), bad_utf8_field), " is not valid UTF-8"));
   }
   return absl::InvalidArgumentError(
       absl::StrCat("the request's bytes are not a ", message->GetTypeName()));

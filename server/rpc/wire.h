@@ -6,12 +6,13 @@
 #include <grpcpp/support/status.h>
 
 #include "absl/status/status.h"
-#include "google/protobuf/message_lite.h"
+#include "google/protobuf/message.h"
 
 namespace moed {
 
-// INVALID_ARGUMENT for malformed bytes and for text that is not UTF-8.
-absl::Status ParseMessage(const grpc::ByteBuffer& bytes, google::protobuf::MessageLite* message);
+// INVALID_ARGUMENT for malformed bytes and for text that is not UTF-8, which starts with the
+// field's path ("stopping.stop_strings").
+absl::Status ParseMessage(const grpc::ByteBuffer& bytes, google::protobuf::Message* message);
 
 grpc::ByteBuffer SerializeMessage(const google::protobuf::MessageLite& message);
 

@@ -5,6 +5,7 @@
 #include <grpcpp/grpcpp.h>
 
 #include <chrono>
+#include <limits>
 #include <memory>
 #include <string>
 #include <thread>
@@ -102,9 +103,34 @@ TEST_F(GrpcServerTest, StreamsDeltasAndThenTheFinish) {
 
 TEST_F(GrpcServerTest, SendsInitialMetadataWithTheFirstTokenOnly) {
   grpc::ClientContext context;
+  grpc::CompletionQueue queue;
+  const auto reader = stub_->PrepareAsyncStreamGenerate(&context, Request("r"), &queue);
+  void* tag = nullptr;
+  bool ok = false;
+  reader->StartCall(&context);
+  ASSERT_TRUE(queue.Next(&tag, &ok) && ok);
+  reader->ReadInitialMetadata(&queue);
+  engine_->WaitForRequest("r");
+  // The connection keeps the order: metadata that was sent before this answer has arrived with it.
+  EXPECT_EQ(CallRaw("/moed.v1.ModelService/GetModel", "").error_code(), grpc::StatusCode::OK);
+  EXPECT_EQ(queue.AsyncNext(&tag, &ok, gpr_now(GPR_CLOCK_MONOTONIC)),
+            grpc::CompletionQueue::TIMEOUT);
+
+  engine_->Emit("r", MakeDelta("one"));
+  ASSERT_TRUE(queue.Next(&tag, &ok));
+  EXPECT_EQ(tag, &queue);
+  EXPECT_TRUE(ok);
+  engine_->Finish("r", Completed(1));
+  grpc::Status status;
+  reader->Finish(&status, &status);
+  context.TryCancel();
+  ASSERT_TRUE(queue.Next(&tag, &ok));
+}
+
+TEST_F(GrpcServerTest, AFailureBeforeTheFirstTokenIsAStatusWithoutAMessage) {
+  grpc::ClientContext context;
   const auto reader = stub_->StreamGenerate(&context, Request("r"));
   engine_->WaitForRequest("r");
-  // A call that fails before its first token is "trailers only": the client sees no message.
   engine_->Finish("r", EndedWith(absl::UnavailableError("a rank failed")));
   v1::StreamGenerateResponse message;
   EXPECT_FALSE(reader->Read(&message));
@@ -151,16 +177,24 @@ TEST_F(GrpcServerTest, BadUtf8IsTheClientsFaultAndNamesTheField) {
   const grpc::Status status = CallRaw("/moed.v1.GenerationService/Generate",
                                       std::string("\x1a\x02\xc3\x28"));  // text: "\xc3\x28"
   EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
-  EXPECT_EQ(status.error_message(), "moed.v1.GenerateRequest.text is not valid UTF-8");
+  EXPECT_EQ(status.error_message(), "text is not valid UTF-8");
 }
 
-TEST_F(GrpcServerTest, RefusesAMessageBeyondTheLimit) {
+TEST_F(GrpcServerTest, RefusesAMessageBeyondTheLimitOnly) {
+  constexpr size_t kLimit = 4 << 20;
   v1::GenerateRequest request;
-  request.set_text(std::string((4 << 20) + 1, 'x'));
-  grpc::ClientContext context;
-  v1::GenerateResponse response;
-  EXPECT_EQ(stub_->Generate(&context, request, &response).error_code(),
-            grpc::StatusCode::RESOURCE_EXHAUSTED);
+  request.set_text(std::string(kLimit, 'x'));
+  const size_t framing = request.ByteSizeLong() - kLimit;
+  for (const size_t beyond : {0, 1}) {
+    request.set_text(std::string(kLimit - framing + beyond, 'x'));
+    ASSERT_EQ(request.ByteSizeLong(), kLimit + beyond);
+    grpc::ClientContext context;
+    v1::GenerateResponse response;
+    // What arrives is too long for the context.
+    EXPECT_EQ(
+        stub_->Generate(&context, request, &response).error_code(),
+        beyond == 0 ? grpc::StatusCode::INVALID_ARGUMENT : grpc::StatusCode::RESOURCE_EXHAUSTED);
+  }
 }
 
 TEST_F(GrpcServerTest, TellsWhenToComeBackWhereTheQueueIsFull) {
@@ -212,6 +246,16 @@ TEST_F(GrpcServerTest, TheCallsDeadlineIsTheRequests) {
   EXPECT_GT(left, std::chrono::minutes(59));
   // gRPC rounds a long timeout up on the wire.
   EXPECT_LE(left, std::chrono::minutes(61));
+  context.TryCancel();
+  reader->Finish();
+}
+
+TEST_F(GrpcServerTest, ADeadlineBeyondAllClocksIsNone) {
+  grpc::ClientContext context;
+  context.set_deadline(
+      gpr_timespec{std::numeric_limits<int64_t>::max() / 2, 0, GPR_CLOCK_REALTIME});
+  const auto reader = stub_->StreamGenerate(&context, Request("r"));
+  EXPECT_FALSE(engine_->WaitForRequest("r").deadline.has_value());
   context.TryCancel();
   reader->Finish();
 }
