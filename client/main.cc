@@ -6,6 +6,7 @@
 #include "client/commands/commands.h"
 #include "client/connection.h"
 #include "client/exit_code.h"
+#include "client/output.h"
 
 namespace moed {
 namespace {
@@ -34,10 +35,7 @@ int Main(int argc, char** argv) {
     return line.exit_code;
   }
   const absl::Status status = RunCommand(line.options);
-  if (!status.ok()) {
-    std::fprintf(stderr, "moedctl: %s: %s\n", absl::StatusCodeToString(status.code()).c_str(),
-                 std::string(status.message()).c_str());
-  }
+  if (!status.ok()) PrintError(status);
   return ClientExitCode(status.code());
 }
 

@@ -27,6 +27,11 @@ void PrintText(absl::string_view text) {
   std::fflush(stdout);
 }
 
+void PrintError(const absl::Status& status) {
+  absl::FPrintF(stderr, "moedctl: %s: %s\n", absl::StatusCodeToString(status.code()),
+                status.message());
+}
+
 void PrintStats(const v1::GenerationFinish& finish) {
   std::string reason = v1::FinishReason_Name(finish.reason());
   constexpr absl::string_view kPrefix = "FINISH_REASON_";

@@ -3,6 +3,7 @@
 
 #include <string>
 
+#include "absl/status/status.h"
 #include "absl/strings/string_view.h"
 #include "google/protobuf/message.h"
 #include "moed/v1/generation.pb.h"
@@ -14,6 +15,9 @@ void PrintJson(const google::protobuf::Message& message);
 
 // At once, so that streamed text is seen as it comes.
 void PrintText(absl::string_view text);
+
+// On stderr: "moedctl: INVALID_ARGUMENT: sampling.top_p ...".
+void PrintError(const absl::Status& status);
 
 // On stderr: "[40 tokens, LENGTH; first token 9.8 ms, then 1.0 ms each]".
 void PrintStats(const v1::GenerationFinish& finish);

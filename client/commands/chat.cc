@@ -16,7 +16,7 @@ void AddMessage(const std::string& role, const std::string& content, v1::ChatPro
   message->set_content(content);
 }
 
-// Says `text` and adds the answer to the conversation.
+// Says `text` and adds the answer to the conversation, which after an error is as it was before.
 absl::Status Say(const ClientOptions& options, const std::string& text, Connection& connection,
                  v1::ChatPrompt* chat) {
   AddMessage("user", text, chat);
@@ -37,7 +37,11 @@ absl::Status Say(const ClientOptions& options, const std::string& text, Connecti
         }
         return true;
       });
-  if (!status.ok()) return status;
+  if (!status.ok()) {
+    if (!options.json && !answer.empty()) PrintText("\n");
+    chat->mutable_messages()->RemoveLast();
+    return status;
+  }
   // A conversation cannot hold an empty answer: the question is then forgotten.
   if (answer.empty()) {
     chat->mutable_messages()->RemoveLast();
@@ -60,7 +64,10 @@ absl::Status RunChat(const ClientOptions& options, Connection& connection) {
     if (!std::getline(std::cin, line)) break;
     if (line.empty()) continue;
     const absl::Status status = Say(options, line, connection, &chat);
-    if (!status.ok()) return status;
+    if (status.ok()) continue;
+    // A person may say less, or the same again; a script must notice.
+    if (!interactive) return status;
+    PrintError(status);
   }
   if (interactive) PrintText("\n");
   return absl::OkStatus();

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <string>
 
 #include "absl/strings/escaping.h"
@@ -63,9 +64,12 @@ absl::Status RunTokenize(const ClientOptions& options, Connection& connection) {
     return absl::OkStatus();
   }
   std::string table;
-  for (int i = 0; i < response.token_ids_size(); ++i) {
+  for (int i = 0; i < std::min(response.token_ids_size(), response.offsets_size()); ++i) {
     const v1::TokenOffset& offset = response.offsets(i);
-    const std::string bytes = text.substr(offset.begin(), offset.end() - offset.begin());
+    // The daemon's numbers, which this program cannot rely on.
+    const size_t end = std::min<size_t>(offset.end(), text.size());
+    const size_t begin = std::min<size_t>(offset.begin(), end);
+    const std::string bytes = text.substr(begin, end - begin);
     absl::StrAppendFormat(&table, "%8d  [%d, %d)  \"%s\"\n", response.token_ids(i), offset.begin(),
                           offset.end(), absl::Utf8SafeCEscape(bytes));
   }

@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
 """moedctl as a person or a script uses it."""
 import json
+import os
+import pty
 import socket
 import subprocess
 import unittest
 
-from daemon import MOEDCTL, Daemon, run_moedctl
+from daemon import MOEDCTL, PATIENCE_SECONDS, Daemon, run_moedctl
 from moed.v1 import generation_pb2
 
 
@@ -79,6 +81,19 @@ class MoedctlTest(unittest.TestCase):
                             text="Hello\n\nTell me more\n")
         self.assertTrue(lines.startswith(once))
         self.assertGreater(len(lines), len(once))
+
+    def test_a_chat_on_a_terminal_survives_an_error(self):
+        terminal, end = pty.openpty()
+        with os.fdopen(terminal, "wb", buffering=0) as keyboard, os.fdopen(end) as stdin:
+            keyboard.write(b"Hello\nAgain\n\x04")
+            result = subprocess.run([MOEDCTL, "--server", self.daemon.address, "chat", "--top-p",
+                                     "2"], stdin=stdin, capture_output=True, text=True,
+                                    timeout=PATIENCE_SECONDS)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertEqual(result.stderr.count("INVALID_ARGUMENT: sampling.top_p"), 2)
+        piped = run_moedctl(self.daemon, "chat", "--top-p", "2", text="Hello\nAgain\n")
+        self.assertEqual(piped.returncode, 65)
+        self.assertEqual(piped.stderr.count("sampling.top_p"), 1)
 
     def test_errors_are_readable_and_have_codes(self):
         refused = run_moedctl(self.daemon, "generate", "Once", "--top-p", "2")
