@@ -4,19 +4,24 @@
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>
 
+#include <arpa/inet.h>
+
 #include <algorithm>
 #include <cctype>
 
 #include "absl/strings/ascii.h"
-#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 #include "absl/strings/string_view.h"
+#include "runtime/tokenizer/tokenizer.h"
 #include "server/app/exit_code.h"
 
 namespace moed {
 namespace {
+
+// A text is part of a message, and no text may be longer than the tokenizer takes.
+constexpr int64_t kMaxMessageBytes = Tokenizer::kMaxTextBytes;
 
 constexpr char kFooter[] =
     "Every option is also an environment variable: --kv-blocks is MOED_KV_BLOCKS. A flag wins.\n"
@@ -28,7 +33,7 @@ constexpr char kFooter[] =
     "\n"
     "Exit codes: 0 stopped by a signal, 64 usage, 69 too little memory or a port that is taken,\n"
     "70 internal, 75 a rank failed (restart me), 78 bad checkpoint or configuration.\n"
-    "SIGTERM and SIGINT drain; a second one stops at once.";
+    "SIGTERM and SIGINT drain; a second one stops at once. SIGHUP is ignored.";
 
 // What CLI11 hands over as text with a unit ("4GiB") arrives in bytes.
 CLI::Validator Bytes() {
@@ -44,6 +49,15 @@ CLI::Validator AtLeastOne() {
     return "must be a whole number of at least 1, got " + text;
   };
   return CLI::Validator(check, "", "at least 1");
+}
+
+CLI::Validator AtMost(int64_t limit) {
+  const auto check = [limit](const std::string& text) -> std::string {
+    int64_t value = 0;
+    if (absl::SimpleAtoi(text, &value) && value <= limit) return "";
+    return absl::StrCat("must be at most ", limit, ", got ", text);
+  };
+  return CLI::Validator(check, "", "at most");
 }
 
 std::string CheckListen(const std::string& address) {
@@ -164,17 +178,19 @@ void AddRequestOptions(CLI::App& app, DaemonOptions& o) {
   app.add_option("--max-message-size", o.limits.message_bytes, "Bytes of a request")
       ->group(group)
       ->transform(Bytes())
+      ->check(AtMost(kMaxMessageBytes))
       ->check(AtLeastOne())
+      ->default_str("4MiB")
       ->type_name("SIZE");
 }
 
 void AddNetworkOptions(CLI::App& app, DaemonOptions& o) {
   const std::string group = "Network";
   app.add_option("--listen", o.listen,
-                 absl::StrCat("gRPC address, may be given again; port 0 takes any free one "
-                              "[",
-                              kDefaultListen, "]"))
+                 "gRPC address, may be given again; port 0 takes any free one")
       ->group(group)
+      ->allow_extra_args(false)
+      ->default_str(kDefaultListen)
       ->check(CLI::Validator(CheckListen, "", "listen address"))
       ->type_name("HOST:PORT");
   app.add_option("--port-file", o.port_file, "Where the chosen ports are written, one a line")
@@ -188,6 +204,7 @@ void AddNetworkOptions(CLI::App& app, DaemonOptions& o) {
       ->group(group)
       ->transform(Bytes())
       ->check(AtLeastOne())
+      ->default_str("1MiB")
       ->type_name("SIZE");
   app.add_option("--drain-timeout", o.drain_timeout_seconds,
                  "How long running requests may go on after SIGTERM")
@@ -259,8 +276,11 @@ ParsedCommandLine ParseCommandLine(int argc, const char* const* argv) {
 
 bool AllLoopback(const std::vector<std::string>& listen) {
   return std::all_of(listen.begin(), listen.end(), [](const std::string& address) {
-    const absl::string_view host = absl::string_view(address).substr(0, address.rfind(':'));
-    return host == "localhost" || host == "[::1]" || absl::StartsWith(host, "127.");
+    const std::string host = address.substr(0, address.rfind(':'));
+    if (host == "localhost" || host == "[::1]" || host == "::1") return true;
+    // Not a name that only begins like one: it may stand for any address.
+    in_addr ipv4;
+    return inet_pton(AF_INET, host.c_str(), &ipv4) == 1 && ntohl(ipv4.s_addr) >> 24 == 127;
   });
 }
 

@@ -23,7 +23,9 @@ absl::StatusOr<DType> ActivationDType(const DaemonOptions& options, const ModelC
 std::string ModelName(const DaemonOptions& options) {
   if (!options.model_name.empty()) return options.model_name;
   std::error_code ignored;
-  const std::filesystem::path path = std::filesystem::weakly_canonical(options.model, ignored);
+  // As it was given: a symbolic link's own name, and not that of what it points to.
+  const std::filesystem::path path =
+      std::filesystem::absolute(options.model, ignored).lexically_normal();
   const bool is_directory = path.has_filename() && !std::filesystem::is_regular_file(path, ignored);
   const std::filesystem::path directory = is_directory ? path : path.parent_path();
   const std::string name = directory.filename().string();

@@ -31,6 +31,11 @@ absl::StatusOr<v1::TokenizeResponse> Tokenize(const v1::TokenizeRequest& request
     response.mutable_token_ids()->Assign(ids.begin(), ids.end());
     return response;
   }
+  if (request.text().size() > kMaxOffsetsTextBytes) {
+    return absl::InvalidArgumentError(absl::StrCat("text must have at most ", kMaxOffsetsTextBytes,
+                                                   " bytes with include_offsets, got ",
+                                                   request.text().size()));
+  }
   const Encoding encoding =
       model.tokenizer->EncodeWithOffsets(request.text(), {.add_bos = add_bos});
   response.mutable_token_ids()->Assign(encoding.ids.begin(), encoding.ids.end());

@@ -8,7 +8,7 @@ namespace moed {
 
 void ServingState::SetProgress(absl::string_view text) {
   MutexLock lock(mutex_);
-  unavailable_ = std::string(text);
+  if (!closed_) unavailable_ = std::string(text);
 }
 
 void ServingState::SetServing(Serving serving) {
@@ -19,6 +19,7 @@ void ServingState::SetServing(Serving serving) {
 void ServingState::Close(absl::string_view reason) {
   Serving released;  // destroyed after the lock: an engine's end takes time
   MutexLock lock(mutex_);
+  closed_ = true;
   unavailable_ = std::string(reason);
   std::swap(serving_, released);
 }

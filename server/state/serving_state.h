@@ -22,7 +22,7 @@ struct Serving {
 // Thread-safe. Loading, then serving, then closed.
 class ServingState {
  public:
-  // What clients are told while loading: "loading: expert weights 45 %".
+  // What clients are told while loading: "loading: expert weights 45 %". Nothing once closed.
   void SetProgress(absl::string_view text);
   void SetServing(Serving serving);
   // Forgets the model and the engine; from now on Get() is UNAVAILABLE with `reason`.
@@ -33,6 +33,7 @@ class ServingState {
 
  private:
   mutable Mutex mutex_;
+  bool closed_ ABSL_GUARDED_BY(mutex_) = false;
   std::string unavailable_ ABSL_GUARDED_BY(mutex_) = "loading";
   Serving serving_ ABSL_GUARDED_BY(mutex_);
 };

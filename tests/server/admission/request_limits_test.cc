@@ -177,6 +177,25 @@ TEST(RequestLimitsTest, EachLimitHoldsAtItsGreatestValueAndNotBeyond) {
   }
 }
 
+TEST(RequestLimitsTest, AChatHasUpToItsLimitOfMessages) {
+  const auto model = MakeServedModel();
+  const RequestLimits limits;
+  v1::ChatPrompt chat;
+  for (int i = 0; i < limits.chat_messages - 1; ++i) {
+    v1::ChatMessage* message = chat.add_messages();
+    message->set_role(i % 2 == 0 ? "user" : "assistant");
+    message->set_content("x");
+  }
+  v1::ChatMessage* system = chat.add_messages();
+  system->set_role("system");
+  system->set_content("x");
+  for (int i = chat.messages_size() - 1; i > 0; --i)
+    chat.mutable_messages()->SwapElements(i, i - 1);
+  ASSERT_EQ(chat.messages_size(), 1024);
+  const auto rendered = RenderChatPrompt(chat, *model, limits);
+  EXPECT_TRUE(rendered.ok()) << rendered.status();
+}
+
 TEST(RequestLimitsTest, FollowsTheLimitsItIsGiven) {
   const auto model = MakeServedModel();
   RequestLimits limits;

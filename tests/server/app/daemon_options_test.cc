@@ -13,6 +13,7 @@ namespace {
 
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 ParsedCommandLine Parse(std::vector<const char*> arguments) {
   arguments.insert(arguments.begin(), "moed");
@@ -122,6 +123,8 @@ TEST(DaemonOptionsTest, AFlagBeatsItsEnvironmentVariable) {
   EXPECT_EQ(parsed.options.model, "from-environment");
   parsed = Parse({"--ranks", "5"});
   EXPECT_EQ(parsed.options.ranks, 5);
+  const Environment listen("MOED_LISTEN", "127.0.0.1:1");
+  EXPECT_THAT(Parse({"--listen", "127.0.0.1:2"}).options.listen, ElementsAre("127.0.0.1:2"));
 }
 
 TEST(DaemonOptionsTest, ABadEnvironmentVariableIsAUsageError) {
@@ -139,6 +142,9 @@ TEST(DaemonOptionsTest, RefusesWhatItDoesNotSupportByName) {
   ExpectUsageError({"--model=m", "--kv-cache-size=lots"}, "--kv-cache-size");
   ExpectUsageError({"--model=m", "--kv-blocks=0"}, "--kv-blocks");
   ExpectUsageError({"--model=m", "--max-message-size=5GiB"}, "--max-message-size");
+  ExpectUsageError({"--model=m", "--max-message-size=268435457"}, "--max-message-size");
+  EXPECT_EQ(Parse({"--model=m", "--max-message-size=256MiB"}).options.limits.message_bytes,
+            256 << 20);
   ExpectUsageError({"--model=m", "--stream-buffer-size=0"}, "--stream-buffer-size");
   ExpectUsageError({"--model=m", "--drain-timeout=-1"}, "--drain-timeout");
   ExpectUsageError({"--model=m", "--log-level=loud"}, "--log-level");
@@ -158,6 +164,9 @@ TEST(DaemonOptionsTest, HelpAndVersionAreNoErrors) {
   EXPECT_EQ(help.exit_code, 0);
   EXPECT_THAT(help.text, HasSubstr("moed --model models/demo --ranks 8"));
   EXPECT_THAT(help.text, HasSubstr("MOED_KV_BLOCKS"));
+  EXPECT_THAT(help.text, HasSubstr("HOST:PORT=127.0.0.1:9000"));
+  EXPECT_THAT(help.text, HasSubstr("SIZE=4MiB"));
+  EXPECT_THAT(help.text, Not(HasSubstr("[]")));
   const ParsedCommandLine version = Parse({"--version"});
   EXPECT_EQ(version.exit_code, 0);
   EXPECT_THAT(version.text, HasSubstr("moed "));
@@ -168,6 +177,9 @@ TEST(DaemonOptionsTest, KnowsWhichAddressesAreThisMachinesOwn) {
   EXPECT_FALSE(AllLoopback({"127.0.0.1:1", "0.0.0.0:2"}));
   EXPECT_FALSE(AllLoopback({"[::]:1"}));
   EXPECT_FALSE(AllLoopback({"10.0.0.1:1"}));
+  EXPECT_FALSE(AllLoopback({"127.example.com:1"}));
+  EXPECT_FALSE(AllLoopback({"127.0.0.1.example.com:1"}));
+  EXPECT_FALSE(AllLoopback({"localhost.example.com:1"}));
 }
 
 }  // namespace

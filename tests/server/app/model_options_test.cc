@@ -1,5 +1,7 @@
 #include "server/app/model_options.h"
 
+#include <filesystem>
+
 #include "gtest/gtest.h"
 #include "server/app/exit_code.h"
 #include "server/app/load_reporter.h"
@@ -34,8 +36,28 @@ TEST(ModelOptionsTest, TheModelIsNamedAfterItsDirectory) {
   DaemonOptions options;
   options.model = "some/where/mixtral/";
   EXPECT_EQ(ModelName(options), "mixtral");
+  options.model = "some/where/./mixtral";
+  EXPECT_EQ(ModelName(options), "mixtral");
+  options.model = "some/where/../mixtral";
+  EXPECT_EQ(ModelName(options), "mixtral");
   options.model_name = "other";
   EXPECT_EQ(ModelName(options), "other");
+}
+
+TEST(ModelOptionsTest, ASymbolicLinkGivesItsOwnName) {
+  const auto directory =
+      std::filesystem::path(::testing::TempDir()) / "moed_model_options_test_link";
+  std::filesystem::remove_all(directory);
+  std::filesystem::create_directories(directory / "snapshot-1234");
+  std::filesystem::create_directory_symlink("snapshot-1234", directory / "mixtral");
+  DaemonOptions options;
+  options.model = (directory / "mixtral").string();
+  EXPECT_EQ(ModelName(options), "mixtral");
+  options.model += "/config.json";
+  std::filesystem::copy_file(std::string(MOED_SOURCE_DIR) + "/models/demo/config.json",
+                             options.model);
+  EXPECT_EQ(ModelName(options), "mixtral");
+  std::filesystem::remove_all(directory);
 }
 
 TEST(ModelOptionsTest, SizesTheCacheForFullContextsByDefault) {
@@ -80,6 +102,15 @@ TEST(LoadReporterTest, TellsClientsWhereTheSlowestRankIs) {
   reporter.Report({.rank = 1, .phase = "expert weights", .fraction = 1});
   EXPECT_EQ(state.Get().status(),
             absl::UnavailableError("the model is loading (rank 0: expert weights 25 %)"));
+}
+
+TEST(LoadReporterTest, SaysNothingMoreOnceTheDaemonShutsDown) {
+  Log log("json", "error");
+  ServingState state;
+  LoadReporter reporter(&log, &state);
+  state.Close("the server is shutting down");
+  reporter.Report({.rank = 0, .phase = "expert weights", .fraction = 0.5});
+  EXPECT_EQ(state.Get().status(), absl::UnavailableError("the server is shutting down"));
 }
 
 }  // namespace

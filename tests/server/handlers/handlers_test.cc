@@ -17,6 +17,7 @@ namespace {
 
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::StartsWith;
 
 Serving MakeServing(bool with_tokenizer = true) {
   auto engine = std::make_shared<FakeEngine>();
@@ -50,6 +51,20 @@ TEST(TokenizerHandlerTest, GivesIdsAndTheBytesTheyStandFor) {
   const auto bare = Tokenize(request, *model);
   EXPECT_EQ(bare->token_ids_size(), response->token_ids_size() - 1);
   EXPECT_EQ(bare->offsets_size(), 0);
+}
+
+TEST(TokenizerHandlerTest, GivesOffsetsOfTextsUpToALimit) {
+  const auto model = MakeServedModel();
+  v1::TokenizeRequest request;
+  request.set_include_offsets(true);
+  request.set_text(std::string(kMaxOffsetsTextBytes, 'x'));
+  EXPECT_TRUE(Tokenize(request, *model).ok());
+  request.mutable_text()->push_back('x');
+  const absl::Status status = Tokenize(request, *model).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(status.message()), StartsWith("text must have at most 1048576 bytes"));
+  request.set_include_offsets(false);
+  EXPECT_TRUE(Tokenize(request, *model).ok());
 }
 
 TEST(TokenizerHandlerTest, DecodesWhatItEncoded) {
