@@ -107,7 +107,7 @@ void AddRankOptions(CLI::App& app, DaemonOptions& o) {
       ->type_name("N");
   app.add_option("--threads", o.threads,
                  "Threads that compute, of all ranks together; 0: as many "
-                 "as there are processors")
+                 "as there are processors, within the control group's quota")
       ->group(group)
       ->check(CLI::Range(0, 4096))
       ->type_name("N");
