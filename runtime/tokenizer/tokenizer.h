@@ -69,9 +69,6 @@ class Tokenizer {
   // The piece as the file spells it: "▁Hello", "<0x0A>", "<s>". Lives as long as this object.
   absl::string_view IdToPiece(int32_t id) const { return vocabulary_.piece(id); }
   bool IsControl(int32_t id) const { return vocabulary_.type(id) == PieceType::kControl; }
-  bool IsUnknown(int32_t id) const { return vocabulary_.type(id) == PieceType::kUnknown; }
-  bool IsUnused(int32_t id) const { return vocabulary_.type(id) == PieceType::kUnused; }
-  bool IsByte(int32_t id) const { return vocabulary_.type(id) == PieceType::kByte; }
 
   const Vocabulary& vocabulary() const { return vocabulary_; }
 

@@ -1,11 +1,13 @@
 #!/usr/bin/python3
 """Compares the tokenizer with Debian's sentencepiece: ids, byte offsets and decoded text.
 
-    oracle_test.py PROBE SHARED_DATA [--seed N] [--cases N]
+    oracle_test.py PROBE DEMO_MODEL SHARED_DATA [--seed N] [--cases N]
 
-PROBE is the tokenizer_probe program. Exit status 77 means skipped, with the reason on stdout.
-Besides the two real models it builds variants of the smaller one (whitespace rules, unused and
-user-defined pieces, equal scores, no byte fallback), so that every rule meets the oracle.
+PROBE is the tokenizer_probe program, DEMO_MODEL the demonstration's tokenizer.model. Besides that
+model it builds variants of it (whitespace rules, unused and user-defined pieces, equal scores, no
+byte fallback), so that every rule meets the oracle. Where SHARED_DATA has them, Mixtral's tokenizer
+and real prompts join in; without them texts are made from the seed alone. Exit status 77 means
+skipped, with the reason on stdout.
 """
 
 import argparse
@@ -285,6 +287,16 @@ def long_texts(rng, prompts):
     return [million.encode(), noise.encode(), b"a" * 1000000, b" " * 300000, b"\xff" * 100000]
 
 
+def made_words(rng, model, count):
+    """Words as they might stand in a text: pieces of the model in a row."""
+    normal = [piece.piece for piece in model.pieces
+              if piece.type == model_pb2.ModelProto.SentencePiece.NORMAL]
+    return [
+        "".join(rng.choices(normal, k=rng.randint(1, 4))).replace("\u2581", " ")
+        for _ in range(count)
+    ]
+
+
 def read_model(path):
     model = model_pb2.ModelProto()
     with open(path, "rb") as data:
@@ -295,23 +307,29 @@ def read_model(path):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("probe")
+    parser.add_argument("demo_model")
     parser.add_argument("shared_data")
     parser.add_argument("--seed", type=int, default=20240607)
     parser.add_argument("--cases", type=int, default=3000)
     options = parser.parse_args()
 
-    mistral = os.path.join(options.shared_data, "tokenizers/mistral-v1")
-    demo = os.path.join(options.shared_data, "demo-model/tokenizer.model")
-    for path in (mistral, demo, os.path.join(options.shared_data, "prompts")):
-        if not os.path.exists(path):
-            skip("no shared test data at %s" % path)
-
     rng = random.Random(options.seed)
     print("seed %d" % options.seed)
-    prompts = prompt_texts(options.shared_data)
-    words = [word for text in prompts for word in text.split()]
-    with open(os.path.join(mistral, "encode_cases.json"), encoding="utf-8") as cases:
-        awkward = [case["text"].encode() for case in json.load(cases)]
+    mistral = os.path.join(options.shared_data, "tokenizers/mistral-v1")
+    has_shared_data = os.path.exists(mistral) and os.path.exists(
+        os.path.join(options.shared_data, "prompts")
+    )
+    demo_model = read_model(options.demo_model)
+    awkward = []
+    if has_shared_data:
+        prompts = prompt_texts(options.shared_data)
+        words = [word for text in prompts for word in text.split()]
+        with open(os.path.join(mistral, "encode_cases.json"), encoding="utf-8") as cases:
+            awkward = [case["text"].encode() for case in json.load(cases)]
+    else:
+        print("without Mixtral's tokenizer and real prompts: none at %s" % options.shared_data)
+        words = made_words(rng, demo_model, 5000)
+        prompts = [" ".join(rng.choices(words, k=rng.randint(1, 200))) for _ in range(300)]
     common = fixed_texts() + awkward
     whole_prompts = [text.encode() for text in prompts]
 
@@ -321,17 +339,17 @@ def main():
         ]
 
     failures = 0
-    real = [
-        ("mistral-v1", os.path.join(mistral, "tokenizer.model"), long_texts(rng, prompts)),
-        ("demo", demo, []),
-    ]
+    real = [("demo", options.demo_model, [] if has_shared_data else long_texts(rng, prompts))]
+    if has_shared_data:
+        path = os.path.join(mistral, "tokenizer.model")
+        real.append(("mistral-v1", path, long_texts(rng, prompts)))
     for name, path, more in real:
         model = read_model(path)
         texts = common + whole_prompts + seeded(options.cases) + more
         ids = random_id_lists(rng, model, options.cases)
         failures += compare(name, options.probe, path, texts, ids)
     with tempfile.TemporaryDirectory() as folder:
-        for name, model in variants(read_model(demo)):
+        for name, model in variants(demo_model):
             path = os.path.join(folder, "variant.model")
             with open(path, "wb") as data:
                 data.write(model.SerializeToString())
