@@ -202,7 +202,9 @@ std::pair<absl::Status, bool> RunWithHangingRank(int num_ranks, int rank, int la
 TEST(ThreadWorkerGroupFaultTest, AHangingRankIsNamedAndLeftBehind) {
   const auto [error, stopped] = RunWithHangingRank(/*num_ranks=*/3, /*rank=*/1, /*layer=*/1);
   EXPECT_EQ(error.code(), absl::StatusCode::kUnavailable);
-  EXPECT_THAT(std::string(error.message()), AllOf(HasSubstr("rank 1"), HasSubstr("layer 1")));
+  EXPECT_THAT(std::string(error.message()),
+              AllOf(HasSubstr("rank 1"), HasSubstr("dispatch counts of layer 1"),
+                    HasSubstr("ranks 0, 2 waited there")));
   EXPECT_FALSE(stopped);
 }
 
