@@ -15,7 +15,10 @@ RankSlots::RankSlots(const Limits& limits)
       slots_(static_cast<size_t>(limits.num_slots)) {
   MOED_CHECK(limits.num_kv_blocks <= std::numeric_limits<int32_t>::max() / limits.block_size,
              "a place in the KV cache does not fit an int32");
-  for (Slot& slot : slots_) slot.blocks.reserve(static_cast<size_t>(max_blocks_per_slot_));
+  for (Slot& slot : slots_) {
+    slot.blocks.reserve(static_cast<size_t>(max_blocks_per_slot_));
+    slot.init.suppressed_token_ids.reserve(kReservedSuppressedIds);
+  }
 }
 
 void RankSlots::Admit(const SlotInit& init) {
@@ -28,7 +31,7 @@ void RankSlots::Admit(const SlotInit& init) {
   slot.has_sampled = false;
   slot.extended_in.reset();
   slot.next_position = 0;
-  slot.init = init;
+  slot.init = init;  // into the capacity that is there
   slot.blocks.clear();
 }
 

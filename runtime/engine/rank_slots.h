@@ -21,6 +21,10 @@ class RankSlots {
     int64_t vocab = 0;
   };
 
+  // What a slot keeps room for: more than the ids that the front end lets a request suppress, its
+  // stop tokens (64) and the model's end-of-sequence tokens. A longer list allocates in Admit.
+  static constexpr int kReservedSuppressedIds = 128;
+
   explicit RankSlots(const Limits& limits);
 
   // Most blocks that one sequence can ever have.

@@ -48,7 +48,8 @@ struct WorkerParts {
   Heartbeat* heartbeat = nullptr;  // may be null
 };
 
-// Used by the rank's thread. After Create a step allocates nothing but the vectors of its result.
+// Used by the rank's thread. After Create a step allocates nothing but the vectors of its result:
+// also where it admits a sequence, up to RankSlots::kReservedSuppressedIds suppressed tokens.
 class Worker {
  public:
   // Device memory that Create takes, by MemoryKind; weights and workspace are 0: those are loaded

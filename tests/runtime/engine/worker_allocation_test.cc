@@ -85,6 +85,19 @@ void ExpectNoAllocations(CpuIsa isa, DType dtype, ExchangeStrategy exchange) {
     batch.chunks.push_back(SamplingChunk(0, 0, {1, 2, 3, 4, 5, 6, 7}, {0, 1}));
   }
   ASSERT_TRUE(RunStep(group, std::move(prompts)).ok());
+  // Of slot 1: as many suppressed tokens as a front end can ask for.
+  const auto admit = [&](uint64_t step) {
+    std::vector<RankBatch> batches = EmptyBatches(step, kNumRanks);
+    for (RankBatch& batch : batches) {
+      batch.exchange = exchange;
+      batch.padded_rows = 3;
+      SlotInit& init = batch.admitted.emplace_back(GreedySlot(1));
+      for (int32_t id = 0; id < 70; ++id) init.suppressed_token_ids.push_back(id);
+      batch.chunks.push_back(SamplingChunk(1, 0, {1, 2, 3}, {8}));
+      batch.chunks.back().suppress = true;
+    }
+    return RunStep(group, std::move(batches));
+  };
   int32_t position = 7;
   uint64_t step = 1;
   const auto decode = [&] {
@@ -98,8 +111,9 @@ void ExpectNoAllocations(CpuIsa isa, DType dtype, ExchangeStrategy exchange) {
     const auto results = decode();
     ASSERT_TRUE(results.ok()) << results.status();
   }
+  ASSERT_TRUE(admit(step++).ok());
   // RankResult::samples and RankResult::expert_counts.
-  EXPECT_EQ(num_allocations.load() - before, 2 * kNumRanks * kNumSteps);
+  EXPECT_EQ(num_allocations.load() - before, 2 * kNumRanks * (kNumSteps + 1));
 }
 
 TEST(WorkerAllocationTest, AnExactStepAllocatesOnlyItsResult) {
