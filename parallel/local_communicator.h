@@ -18,7 +18,8 @@ struct Mailbox;
 
 struct LocalGroupOptions {
   // How long the ranks that have arrived at a collective wait for the others, measured from the
-  // first to arrive. Longer than any rank computes between two collectives.
+  // first to arrive. Longer than any rank takes between two collectives by the wall clock, waits
+  // for compute permits that other ranks hold among it: ranks that share a ThreadPool take turns.
   std::chrono::milliseconds deadline{30'000};
 };
 

@@ -43,8 +43,10 @@ struct ThreadWorkerGroupOptions {
   // Memory that the group may take, compared with the plan before anything is allocated; unset: not
   // compared.
   std::optional<int64_t> available_memory_bytes;
-  // How long a rank may take from one collective to the next (one layer's half, without other
-  // ranks) before the group is given up.
+  // How long a rank may take from one collective to the next before the group is given up. Wall
+  // time of one layer's half, or of the last combine, the head, sampling and the start of the next
+  // step, waits for compute permits that other ranks hold (ThreadPool) among it: with R ranks on
+  // fewer threads up to R times what the rank alone would take.
   std::chrono::milliseconds rank_timeout{30'000};
 };
 

@@ -63,7 +63,9 @@ struct RankResult {
   std::vector<SampledToken> samples;   // in the order of the chunks that asked
   std::vector<int64_t> expert_counts;  // [num_layers * num_experts]: choices of this rank's own
                                        // rows in this step
-  double compute_seconds = 0;          // of the step, waiting for other ranks excluded
+  // Wall time of the step without collective_wait_seconds; includes waits for compute permits that
+  // other ranks of the process hold.
+  double compute_seconds = 0;
   double collective_wait_seconds = 0;
   int64_t exchange_bytes_sent = 0;
   int64_t exchange_bytes_received = 0;
