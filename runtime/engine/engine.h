@@ -39,11 +39,25 @@ class Engine {
   // while draining or after a fault. On an error the sink is not called. An id is live from here
   // until just before OnFinish is called. A deadline that has passed ends the request through its
   // sink, without any work on a device.
+  //
+  // Not checked here, but by the front end's validator (a rank's MOED_CHECK ends the process
+  // otherwise): the prompt's token ids and the stop ids lie in the vocabulary, and prompt and
+  // max_tokens together within the model's positions.
   virtual absl::Status Submit(GenerationRequest request, std::shared_ptr<GenerationSink> sink) = 0;
 
   // Ends a request with `reason`; its KV blocks are free within one step. A request that is
-  // unknown or already ended is ignored.
+  // unknown or already ended is ignored. Between the end of a request and OnFinish's return its id
+  // may already be another request's, which this would end: a front end uses CancelOwn.
   virtual void Cancel(absl::string_view request_id, absl::Status reason) = 0;
+
+  // The same for a caller that may come late: only the request that was submitted with `sink` is
+  // ended, not another one that has taken the id since. The caller holds the sink, so that no other
+  // can have its address. An engine whose ids are never used twice need not tell them apart.
+  virtual void CancelOwn(absl::string_view request_id, const GenerationSink* sink,
+                         absl::Status reason) {
+    static_cast<void>(sink);
+    Cancel(request_id, std::move(reason));
+  }
 
   // Refuses new requests from now on. Those accepted run on.
   virtual void BeginDrain() = 0;

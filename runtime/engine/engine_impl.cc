@@ -96,8 +96,8 @@ absl::Status EngineImpl::Submit(GenerationRequest request, std::shared_ptr<Gener
   if (live_ids_.contains(request_id)) {
     return absl::AlreadyExistsError("a request with this request_id is being served");
   }
-  MOED_ASSIGN_OR_RETURN(open.id, scheduler_.Submit(std::move(request), open.submitted_at));
-  live_ids_[request_id] = open.id;
+  MOED_ASSIGN_OR_RETURN(open.id, scheduler_.Submit(std::move(request)));
+  live_ids_[request_id] = {open.id, open.sink.get()};
   request_ids_[open.id] = std::move(request_id);
   // Before the lock is released, and so before the engine thread can post a token of it.
   output_.PostOpen(std::move(open));
@@ -109,7 +109,16 @@ void EngineImpl::Cancel(absl::string_view request_id, absl::Status reason) {
   MOED_CHECK(!reason.ok(), "a request is cancelled without a reason");
   MutexLock lock(mutex_);
   const auto found = live_ids_.find(std::string(request_id));
-  if (found != live_ids_.end()) scheduler_.End(found->second, reason);
+  if (found != live_ids_.end()) scheduler_.End(found->second.id, reason);
+}
+
+void EngineImpl::CancelOwn(absl::string_view request_id, const GenerationSink* sink,
+                           absl::Status reason) {
+  MOED_CHECK(!reason.ok(), "a request is cancelled without a reason");
+  MutexLock lock(mutex_);
+  const auto found = live_ids_.find(std::string(request_id));
+  if (found == live_ids_.end() || found->second.sink != sink) return;
+  scheduler_.End(found->second.id, reason);
 }
 
 void EngineImpl::BeginDrain() {

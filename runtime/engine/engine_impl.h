@@ -60,11 +60,18 @@ class EngineImpl : public Engine {
 
   absl::Status Submit(GenerationRequest request, std::shared_ptr<GenerationSink> sink) override;
   void Cancel(absl::string_view request_id, absl::Status reason) override;
+  void CancelOwn(absl::string_view request_id, const GenerationSink* sink,
+                 absl::Status reason) override;
   void BeginDrain() override;
   void Shutdown(const absl::Status& reason) override;
   EngineStats Stats() const override;
 
  private:
+  struct LiveRequest {
+    SequenceId id = 0;
+    const GenerationSink* sink = nullptr;  // which request it is, and nothing else
+  };
+
   // The engine thread.
   void Run();
   // Waits for work and plans it. False: shutting down.
@@ -86,7 +93,7 @@ class EngineImpl : public Engine {
   mutable Mutex mutex_;
   CondVar wake_;  // signalled when work arrives or the engine is to stop
   Scheduler scheduler_ ABSL_GUARDED_BY(mutex_);
-  absl::flat_hash_map<std::string, SequenceId> live_ids_ ABSL_GUARDED_BY(mutex_);
+  absl::flat_hash_map<std::string, LiveRequest> live_ids_ ABSL_GUARDED_BY(mutex_);
   absl::flat_hash_map<SequenceId, std::string> request_ids_ ABSL_GUARDED_BY(mutex_);
   std::vector<int64_t> expert_tokens_ ABSL_GUARDED_BY(mutex_);  // [num_layers * num_experts]
   uint64_t committed_steps_ ABSL_GUARDED_BY(mutex_) = 0;

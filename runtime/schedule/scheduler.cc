@@ -86,7 +86,7 @@ absl::Status Scheduler::CheckFits(const GenerationRequest& request) const {
                    options_.block_size, " tokens; there are ", options_.num_blocks_per_rank));
 }
 
-absl::StatusOr<SequenceId> Scheduler::Submit(GenerationRequest request, TimePoint now) {
+absl::StatusOr<SequenceId> Scheduler::Submit(GenerationRequest request) {
   absl::Status fits = CheckFits(request);
   if (!fits.ok()) return fits;
   if (num_waiting() >= options_.max_waiting) {
@@ -96,7 +96,6 @@ absl::StatusOr<SequenceId> Scheduler::Submit(GenerationRequest request, TimePoin
   auto sequence = std::make_unique<Sequence>();
   sequence->id = next_id_++;
   sequence->request = std::move(request);
-  sequence->submitted_at = now;
   const SequenceId id = sequence->id;
   by_id_[id] = sequence.get();
   waiting_.push_back(std::move(sequence));

@@ -54,7 +54,7 @@ class Scheduler {
   // Takes a request into the queue. INVALID_ARGUMENT: an empty prompt, max_tokens below 1, or more
   // blocks than a rank has; RESOURCE_EXHAUSTED: the queue is full. A deadline that has passed is
   // found by the next Plan.
-  absl::StatusOr<SequenceId> Submit(GenerationRequest request, TimePoint now);
+  absl::StatusOr<SequenceId> Submit(GenerationRequest request);
 
   // Marks a sequence to be ended with `status` (not OK) before the next step. The first mark
   // counts; an unknown or ended sequence is ignored.

@@ -16,7 +16,6 @@ namespace moed {
 struct Sequence {
   SequenceId id = 0;
   GenerationRequest request;
-  TimePoint submitted_at;
   std::optional<absl::Status> end_status;  // set: to be ended before the next step
 
   // From admission on.

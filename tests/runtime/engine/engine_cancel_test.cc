@@ -99,6 +99,33 @@ TEST_F(EngineCancelTest, AfterTheEnd) {
   ExpectEndedOnce(*sink, absl::StatusCode::kOk);
 }
 
+TEST_F(EngineCancelTest, LateByItsOwnerDoesNotHitTheNextRequestOfTheId) {
+  StartEngine();
+  const auto first = std::make_shared<RecordingSink>();
+  const auto second = std::make_shared<RecordingSink>();
+  // The first request's owner has not been told of its end, and the id is taken again.
+  first->on_finish = [&] {
+    control_->Hold();
+    EXPECT_TRUE(engine_->Submit(Request("a", 5, 3), second).ok());
+    engine_->CancelOwn("a", first.get(), absl::CancelledError("late"));
+  };
+  ASSERT_TRUE(engine_->Submit(Request("a", 5, 3), first).ok());
+  first->Wait();
+  control_->ReleaseAll();
+  ExpectEndedOnce(*second, absl::StatusCode::kOk);
+  EXPECT_EQ(second->tokens().size(), 3u);
+}
+
+TEST_F(EngineCancelTest, ByItsOwner) {
+  StartEngine();
+  control_->Hold();
+  const auto sink = Submit(Request("a", 5, 5));
+  control_->WaitForLaunch(1);
+  engine_->CancelOwn("a", sink.get(), absl::CancelledError("gone"));
+  control_->ReleaseAll();
+  ExpectEndedOnce(*sink, absl::StatusCode::kCancelled);
+}
+
 TEST_F(EngineCancelTest, InTheQueueWithoutWork) {
   num_ranks_ = 1;
   rank_options_.max_sequences = 1;

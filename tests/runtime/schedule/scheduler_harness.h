@@ -62,8 +62,8 @@ class SchedulerHarness {
   Scheduler& scheduler() { return scheduler_; }
   int32_t vocab() const { return vocab_; }
 
-  SequenceId Submit(GenerationRequest request, int at_seconds = 0) {
-    const absl::StatusOr<SequenceId> id = scheduler_.Submit(std::move(request), At(at_seconds));
+  SequenceId Submit(GenerationRequest request) {
+    const absl::StatusOr<SequenceId> id = scheduler_.Submit(std::move(request));
     EXPECT_TRUE(id.ok()) << id.status();
     return id.ok() ? *id : 0;
   }

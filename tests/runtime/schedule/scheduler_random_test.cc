@@ -66,7 +66,7 @@ class RandomSchedule {
     const bool fits = (MaxKvTokens(request) + options_.block_size - 1) / options_.block_size <=
                       options_.num_blocks_per_rank;
     const bool has_room = harness_.scheduler().num_waiting() < options_.max_waiting;
-    const auto id = harness_.scheduler().Submit(request, At(now_));
+    const auto id = harness_.scheduler().Submit(request);
     EXPECT_EQ(id.ok(), fits && has_room) << id.status();
     if (id.ok()) requests_[*id] = request;
   }

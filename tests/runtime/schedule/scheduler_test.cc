@@ -63,7 +63,7 @@ TEST(SchedulerTest, TheLastTokenNeedsNoKvSlot) {
   harness.Submit(MakeRequest(5, 4));
   RunAll(harness);
   EXPECT_EQ(harness.tokens[1].size(), 4u);
-  const auto refused = harness.scheduler().Submit(MakeRequest(5, 5), At(0));
+  const auto refused = harness.scheduler().Submit(MakeRequest(5, 5));
   EXPECT_EQ(refused.status().code(), absl::StatusCode::kInvalidArgument);
   EXPECT_THAT(std::string(refused.status().message()),
               HasSubstr("prompt of 5 tokens with max_tokens 5 needs 3 KV blocks of 4 tokens; "
@@ -72,9 +72,9 @@ TEST(SchedulerTest, TheLastTokenNeedsNoKvSlot) {
 
 TEST(SchedulerTest, RefusesARequestThatAsksForNothing) {
   SchedulerHarness harness(Options(1, 8));
-  EXPECT_EQ(harness.scheduler().Submit(MakeRequest(0, 1), At(0)).status().code(),
+  EXPECT_EQ(harness.scheduler().Submit(MakeRequest(0, 1)).status().code(),
             absl::StatusCode::kInvalidArgument);
-  EXPECT_EQ(harness.scheduler().Submit(MakeRequest(1, 0), At(0)).status().code(),
+  EXPECT_EQ(harness.scheduler().Submit(MakeRequest(1, 0)).status().code(),
             absl::StatusCode::kInvalidArgument);
   EXPECT_FALSE(harness.scheduler().HasWork());
 }
@@ -152,7 +152,7 @@ TEST(SchedulerTest, AFullQueueRefusesWithItsLength) {
   SchedulerHarness harness(options);
   harness.Submit(MakeRequest(1, 1));
   harness.Submit(MakeRequest(1, 1));
-  const auto refused = harness.scheduler().Submit(MakeRequest(1, 1), At(0));
+  const auto refused = harness.scheduler().Submit(MakeRequest(1, 1));
   EXPECT_EQ(refused.status().code(), absl::StatusCode::kResourceExhausted);
   EXPECT_THAT(std::string(refused.status().message()), HasSubstr("2 requests wait"));
   harness.Step();
@@ -217,7 +217,7 @@ TEST(SchedulerTest, ADeadlineEndsARequestInTheQueueWithoutWork) {
   SchedulerHarness harness(Options(1, 8));
   GenerationRequest late = MakeRequest(4, 4);
   late.deadline = At(5);
-  harness.Submit(late, 5);
+  harness.Submit(late);
   EXPECT_EQ(harness.Step(5), "-");
   EXPECT_THAT(harness.events, ElementsAre("1 DEADLINE_EXCEEDED"));
   EXPECT_FALSE(harness.scheduler().HasWork());
@@ -297,7 +297,7 @@ TEST(SchedulerTest, AnAnswerThatDoesNotFitThePlanIsRefused) {
 
 TEST(SchedulerTest, TimesAreThoseOfPlanAndCommit) {
   Scheduler scheduler(Options(1, 8));
-  ASSERT_TRUE(scheduler.Submit(MakeRequest(2, 1), At(1)).ok());
+  ASSERT_TRUE(scheduler.Submit(MakeRequest(2, 1)).ok());
   const StepPlan plan = scheduler.Plan(At(2));
   RankResult result;
   result.step = 1;
