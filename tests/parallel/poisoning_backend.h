@@ -3,85 +3,26 @@
 
 #include <cstdint>
 #include <cstring>
-#include <memory>
-#include <string>
-#include <utility>
 
-#include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/types/span.h"
 #include "kernels/backend.h"
+#include "tests/support/forwarding_backend.h"
 
 namespace moed {
 
 // Forwards to a backend of host memory, and fills every kExchange allocation with ones: NaN in
 // float32 and bfloat16, -1 in int32. What a dispatch reads before it was written shows.
-class PoisoningBackend final : public Backend {
+class PoisoningBackend final : public ForwardingBackend {
  public:
-  explicit PoisoningBackend(std::unique_ptr<Backend> backend) : backend_(std::move(backend)) {}
+  using ForwardingBackend::ForwardingBackend;
 
   absl::StatusOr<Buffer> Allocate(MemoryKind kind, int64_t bytes) override {
-    absl::StatusOr<Buffer> buffer = backend_->Allocate(kind, bytes);
+    absl::StatusOr<Buffer> buffer = ForwardingBackend::Allocate(kind, bytes);
     if (kind == MemoryKind::kExchange && buffer.ok() && bytes > 0) {
       std::memset(buffer->data(), 0xFF, static_cast<size_t>(bytes));
     }
     return buffer;
   }
-
-  std::string Description() const override { return backend_->Description(); }
-  DType activation_dtype() const override { return backend_->activation_dtype(); }
-  int64_t allocated_bytes(MemoryKind kind) const override {
-    return backend_->allocated_bytes(kind);
-  }
-  absl::Status PrepareWorkspace(const WorkspaceLimits& limits) override {
-    return backend_->PrepareWorkspace(limits);
-  }
-  std::unique_ptr<Stream> CreateStream() override { return backend_->CreateStream(); }
-  absl::Status Synchronize(Stream& stream) override { return backend_->Synchronize(stream); }
-  void CopyToDevice(Stream& stream, ConstTensorView host, TensorView device) override {
-    backend_->CopyToDevice(stream, host, device);
-  }
-  void CopyToHost(Stream& stream, ConstTensorView device, TensorView host) override {
-    backend_->CopyToHost(stream, device, host);
-  }
-  absl::StatusOr<std::unique_ptr<LinearWeight>> PackLinear(
-      absl::Span<const ConstTensorView> parts) override {
-    return backend_->PackLinear(parts);
-  }
-  absl::StatusOr<std::unique_ptr<ExpertWeight>> PackExpert(ConstTensorView w1, ConstTensorView w2,
-                                                           ConstTensorView w3) override {
-    return backend_->PackExpert(w1, w2, w3);
-  }
-  absl::StatusOr<Buffer> PackTensor(ConstTensorView source, DType dtype) override {
-    return backend_->PackTensor(source, dtype);
-  }
-  void Embed(Stream& s, const EmbedArgs& args) override { backend_->Embed(s, args); }
-  void RmsNorm(Stream& s, const RmsNormArgs& args) override { backend_->RmsNorm(s, args); }
-  void Linear(Stream& s, const LinearArgs& args) override { backend_->Linear(s, args); }
-  void RotaryCacheWrite(Stream& s, const RotaryCacheWriteArgs& args) override {
-    backend_->RotaryCacheWrite(s, args);
-  }
-  void PagedAttention(Stream& s, const PagedAttentionArgs& args) override {
-    backend_->PagedAttention(s, args);
-  }
-  void Route(Stream& s, const RouteArgs& args) override { backend_->Route(s, args); }
-  void CountChoices(Stream& s, const CountChoicesArgs& args) override {
-    backend_->CountChoices(s, args);
-  }
-  void PlanSend(Stream& s, const PlanSendArgs& args) override { backend_->PlanSend(s, args); }
-  void IndexStaticSlots(Stream& s, const IndexStaticSlotsArgs& args) override {
-    backend_->IndexStaticSlots(s, args);
-  }
-  void GroupByExpert(Stream& s, const GroupByExpertArgs& args) override {
-    backend_->GroupByExpert(s, args);
-  }
-  void GatherRows(Stream& s, const GatherRowsArgs& args) override { backend_->GatherRows(s, args); }
-  void ExpertFfn(Stream& s, const ExpertFfnArgs& args) override { backend_->ExpertFfn(s, args); }
-  void Combine(Stream& s, const CombineArgs& args) override { backend_->Combine(s, args); }
-  void Sample(Stream& s, const SampleArgs& args) override { backend_->Sample(s, args); }
-
- private:
-  std::unique_ptr<Backend> backend_;
 };
 
 }  // namespace moed
