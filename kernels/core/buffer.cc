@@ -2,6 +2,7 @@
 
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
@@ -22,7 +23,8 @@ constexpr int64_t kHugePageBytes = int64_t{2} << 20;
 absl::StatusOr<Buffer> AllocateHostBuffer(int64_t bytes) {
   MOED_CHECK(bytes >= 0, "a buffer's size is negative");
   const int64_t alignment = bytes >= kHugePageBytes ? kHugePageBytes : kCacheLineBytes;
-  const std::optional<int64_t> padded = CheckedAdd(bytes, alignment);
+  // At least one byte: no bytes have an address of their own, too.
+  const std::optional<int64_t> padded = CheckedAdd(std::max<int64_t>(bytes, 1), alignment - 1);
   if (!padded.has_value()) {
     return absl::ResourceExhaustedError(absl::StrCat("cannot allocate ", bytes, " bytes"));
   }
