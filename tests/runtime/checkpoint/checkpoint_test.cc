@@ -1,6 +1,5 @@
 #include "runtime/checkpoint/checkpoint.h"
 
-#include <filesystem>
 #include <string>
 
 #include "gmock/gmock.h"
@@ -10,7 +9,6 @@
 #include "tests/runtime/checkpoint/config_json.h"
 #include "tests/runtime/checkpoint/reference_backend.h"
 #include "tests/runtime/checkpoint/synthetic_checkpoint.h"
-#include "tests/support/shared_data.h"
 #include "tests/support/temp_directory.h"
 
 namespace moed {
@@ -35,8 +33,8 @@ int64_t LoadAll(const Checkpoint& checkpoint) {
 }
 
 TEST(Checkpoint, OpensTheGoldenModel) {
-  MOED_SKIP_WITHOUT_SHARED_DATA("golden/tiny");
-  const auto checkpoint = Checkpoint::Open(SharedDataPath("golden/tiny"), {});
+  const auto checkpoint =
+      Checkpoint::Open(std::string(MOED_SOURCE_DIR) + "/tests/golden/data/tiny", {});
   ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
   EXPECT_EQ(checkpoint->metadata.config.num_layers, 2);
   EXPECT_EQ(checkpoint->metadata.config.head_dim, 16);
@@ -52,7 +50,6 @@ TEST(Checkpoint, OpensTheGoldenModel) {
 
 TEST(Checkpoint, OpensTheDemonstrationModel) {
   const std::string path = std::string(MOED_SOURCE_DIR) + "/models/demo";
-  if (!std::filesystem::exists(path + "/model.safetensors")) GTEST_SKIP() << "no " << path;
   const auto checkpoint = Checkpoint::Open(path, {});
   ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
   EXPECT_EQ(checkpoint->metadata.config.num_experts, 8);

@@ -2,7 +2,9 @@
 
 #include <cstring>
 #include <filesystem>
+#include <latch>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "absl/strings/match.h"
@@ -74,6 +76,36 @@ TEST_F(SafetensorsCheckpointTest, LoadsTheSameFromOneFileAndFromShards) {
     EXPECT_EQ((*checkpoint)->loaded_bytes(), bytes);
   }
   EXPECT_THAT(warnings_, IsEmpty());
+}
+
+// Every thread loads every tensor, each beginning at another one: as rank threads do, and worse.
+TEST_F(SafetensorsCheckpointTest, ServesSeveralThreadsAtOnce) {
+  constexpr size_t kNumThreads = 4;
+  WriteShards(directory_, tensors_, TwoShards);
+  const auto checkpoint = SafetensorsCheckpoint::Open(directory_.path());
+  ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
+  std::vector<std::string> wrong(kNumThreads);
+  std::latch all_ready(kNumThreads);
+  std::vector<std::thread> threads;
+  for (size_t t = 0; t < kNumThreads; ++t) {
+    threads.emplace_back([&, t] {
+      all_ready.arrive_and_wait();
+      for (size_t i = 0; i < tensors_.size(); ++i) {
+        const StoredTensor& stored =
+            tensors_[(i + t * tensors_.size() / kNumThreads) % tensors_.size()];
+        const auto loaded = (*checkpoint)->Load(stored.name, stored.shape);
+        if (!loaded.ok() || loaded->view.bytes() != static_cast<int64_t>(stored.bytes.size()) ||
+            std::memcmp(loaded->view.raw(), stored.bytes.data(), stored.bytes.size()) != 0) {
+          wrong[t] = stored.name;
+        }
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_THAT(wrong, testing::Each(IsEmpty()));
+  int64_t bytes = 0;
+  for (const StoredTensor& stored : tensors_) bytes += static_cast<int64_t>(stored.bytes.size());
+  EXPECT_EQ((*checkpoint)->loaded_bytes(), static_cast<int64_t>(kNumThreads) * bytes);
 }
 
 TEST_F(SafetensorsCheckpointTest, RefusesADirectoryWithoutWeights) {
