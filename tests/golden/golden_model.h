@@ -22,6 +22,15 @@
 
 namespace moed {
 
+// Whether ThreadSanitizer is at work, which slows everything twentyfold.
+#if defined(__SANITIZE_THREAD__)
+inline constexpr bool kWatchesThreads = true;
+#elif defined(__has_feature)
+inline constexpr bool kWatchesThreads = __has_feature(thread_sanitizer);
+#else
+inline constexpr bool kWatchesThreads = false;
+#endif
+
 struct GoldenModel {
   std::string name;
   ModelConfig config;
@@ -98,9 +107,11 @@ inline double Distance(double actual, double expected) {
   return std::isnan(difference) ? std::numeric_limits<double>::infinity() : difference;
 }
 
+// Under ThreadSanitizer without the plain loops: they take minutes, and run on one thread.
 inline std::vector<CpuIsa> SupportedIsas() {
   std::vector<CpuIsa> isas;
   for (const CpuIsa isa : {CpuIsa::kReference, CpuIsa::kPortable, CpuIsa::kAvx512Bf16}) {
+    if (kWatchesThreads && isa == CpuIsa::kReference) continue;
     if (CpuSupports(isa)) isas.push_back(isa);
   }
   return isas;

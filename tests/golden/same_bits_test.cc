@@ -60,15 +60,7 @@ constexpr std::array kReferenceLayouts{
     Layout{8, kExact, 1, 0, 3, 4, 0, 0},
 };
 
-#if defined(__SANITIZE_THREAD__)
-constexpr bool kWatchesThreads = true;
-#elif defined(__has_feature)
-constexpr bool kWatchesThreads = __has_feature(thread_sanitizer);
-#else
-constexpr bool kWatchesThreads = false;
-#endif
-
-// Under ThreadSanitizer, which slows everything twentyfold: many ranks that take and lend memory.
+// Under ThreadSanitizer: many ranks that take and lend memory.
 constexpr std::array kThreadSanitizerLayouts{
     Layout{8, kExact, 2, 16, 16, 5, 3, 0},
     Layout{8, kGather, 2, 16, 5, 6, 3, 1},
