@@ -13,6 +13,7 @@
 #include "absl/strings/str_join.h"
 #include "kernels/core/check.h"
 #include "kernels/core/mutex.h"
+#include "kernels/core/status.h"
 
 namespace moed {
 
@@ -40,8 +41,7 @@ absl::Status Rendezvous::Arrive(int rank, const CollectiveCall& call, Meeting& m
       met_.must_depart = std::any_of(arriving_.begin(), arriving_.end(),
                                      [](const CollectiveCall& other) { return other.lends_send; });
     } else {
-      const absl::Status waited = AwaitRound(rank);
-      if (!waited.ok()) return waited;
+      MOED_RETURN_IF_ERROR(AwaitRound(rank));
     }
     meeting = met_;
     if (met_.must_depart) ++num_reading_;

@@ -50,7 +50,7 @@ absl::Status FieldError(absl::string_view file, absl::string_view field, absl::s
       absl::StrCat(file, ": field ", QuoteName(field), ": expected ", expected, ", found ", found));
 }
 
-void ProblemList::Add(absl::Status problem) {
+void ProblemList::Add(const absl::Status& problem) {
   if (problem.ok()) return;
   if (num_problems_++ == 0) code_ = problem.code();
   if (first_.size() < kMaxProblemsShown) first_.emplace_back(problem.message());

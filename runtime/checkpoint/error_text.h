@@ -29,7 +29,7 @@ absl::Status FieldError(absl::string_view file, absl::string_view field, absl::s
 // Collects problems so that a person sees them together, not one at a time.
 class ProblemList {
  public:
-  void Add(absl::Status problem);
+  void Add(const absl::Status& problem);
   bool empty() const { return num_problems_ == 0; }
   // OK when empty; else the first problem's code, with the text of the first ten and the number of
   // the rest.
