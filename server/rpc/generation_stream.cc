@@ -26,10 +26,7 @@ grpc::ServerWriteReactor<grpc::ByteBuffer>* GenerationStream::Start(
   // From here on the output thread may be in Pump; what it starts waits until this returns.
   std::shared_ptr<Outbox> outbox = stream->outbox_;
   const absl::Status status = SubmitCall(context, *std::move(call), outbox);
-  if (!status.ok()) {
-    stream->outbox_->Refuse();
-    stream->Finish(ToGrpcStatus(status));
-  }
+  if (!status.ok()) stream->Finish(ToGrpcStatus(status));
   return stream;
 }
 
@@ -38,7 +35,7 @@ GenerationStream::GenerationStream(const GenerationCall& call, size_t stream_buf
     : live_calls_(live_calls),
       engine_(call.serving.engine),
       messages_(call.admitted, call.serving.model->config.top_k),
-      outbox_(std::make_shared<ClosingOutbox>(stream_buffer_bytes, [this] { Pump(); })) {
+      outbox_(std::make_shared<Outbox>(stream_buffer_bytes, [this] { Pump(); })) {
   live_calls_->Enter();
 }
 
@@ -74,7 +71,7 @@ void GenerationStream::OnCancel() { Abandon("the client has cancelled"); }
 
 void GenerationStream::Abandon(absl::string_view reason) {
   outbox_->Close();
-  if (!outbox_->ended()) engine_->Cancel(messages_.request_id(), absl::CancelledError(reason));
+  engine_->CancelOwn(messages_.request_id(), outbox_.get(), absl::CancelledError(reason));
 }
 
 void GenerationStream::OnDone() {

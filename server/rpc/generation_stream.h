@@ -3,9 +3,7 @@
 
 #include <grpcpp/support/server_callback.h>
 
-#include <atomic>
 #include <memory>
-#include <string>
 
 #include "runtime/output/outbox.h"
 #include "server/handlers/generation_messages.h"
@@ -13,23 +11,6 @@
 #include "server/rpc/generation_call.h"
 
 namespace moed {
-
-// An outbox that knows when its request has ended: its id is then free for another request, which
-// a late cancel must not hit.
-class ClosingOutbox : public Outbox {
- public:
-  using Outbox::Outbox;
-  void OnFinish(const GenerationFinish& finish) override {
-    ended_ = true;
-    Outbox::OnFinish(finish);
-  }
-  // The engine did not take the request: its id may be another one's.
-  void Refuse() { ended_ = true; }
-  bool ended() const { return ended_; }
-
- private:
-  std::atomic<bool> ended_{false};
-};
 
 // Owns itself: made by Start, gone after the call. The engine always ends a request it accepted, so
 // the call ends through the outbox's finish and in no other way; a client that has gone only makes
@@ -60,7 +41,7 @@ class GenerationStream : public grpc::ServerWriteReactor<grpc::ByteBuffer> {
   CallCounter* const live_calls_;
   std::shared_ptr<Engine> engine_;
   GenerationMessages messages_;
-  std::shared_ptr<ClosingOutbox> outbox_;
+  std::shared_ptr<Outbox> outbox_;
   grpc::ByteBuffer write_buffer_;
 };
 

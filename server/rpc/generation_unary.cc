@@ -49,18 +49,17 @@ grpc::ServerUnaryReactor* GenerationUnary::Start(grpc::CallbackServerContext* co
   }
   auto* reactor = new GenerationUnary(*call, live_calls);
   auto sink = std::make_shared<CollectingSink>(*call, reactor, response);
+  reactor->sink_ = sink;
+  // From here on the output thread may end the call; the reactor lives until this returns.
   const absl::Status status = SubmitCall(context, *std::move(call), std::move(sink));
   if (!status.ok()) reactor->End(status);
   return reactor;
 }
 
-void GenerationUnary::End(const absl::Status& status) {
-  ended_ = true;
-  Finish(ToGrpcStatus(status));
-}
+void GenerationUnary::End(const absl::Status& status) { Finish(ToGrpcStatus(status)); }
 
 void GenerationUnary::OnCancel() {
-  if (!ended_) engine_->Cancel(request_id_, absl::CancelledError("the client has cancelled"));
+  engine_->CancelOwn(request_id_, sink_.get(), absl::CancelledError("the client has cancelled"));
 }
 
 void GenerationUnary::OnDone() {

@@ -3,10 +3,10 @@
 
 #include <grpcpp/support/server_callback.h>
 
-#include <atomic>
 #include <memory>
 #include <string>
 
+#include "runtime/output/generation_sink.h"
 #include "server/rpc/call_counter.h"
 #include "server/rpc/generation_call.h"
 
@@ -37,7 +37,7 @@ class GenerationUnary : public grpc::ServerUnaryReactor {
   CallCounter* const live_calls_;
   std::shared_ptr<Engine> engine_;
   std::string request_id_;
-  std::atomic<bool> ended_{false};  // the request's id is free for another one
+  std::shared_ptr<GenerationSink> sink_;  // says which request is this call's own
 };
 
 }  // namespace moed
