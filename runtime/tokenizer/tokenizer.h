@@ -43,6 +43,9 @@ class Tokenizer {
   static absl::StatusOr<std::unique_ptr<Tokenizer>> FromBytes(absl::string_view bytes,
                                                               absl::string_view file);
 
+  Tokenizer(const Tokenizer&) = delete;
+  Tokenizer& operator=(const Tokenizer&) = delete;
+
   // The ids of `text`. Text never becomes a control or unknown-by-name id: "<s>" in it is three
   // characters. Malformed UTF-8 is read as sentencepiece reads it: each offending byte as U+FFFD.
   // O(n log n) in the bytes of the text, whatever it holds.
@@ -74,8 +77,6 @@ class Tokenizer {
 
  private:
   explicit Tokenizer(Vocabulary vocabulary);
-  Tokenizer(const Tokenizer&) = delete;
-  Tokenizer& operator=(const Tokenizer&) = delete;
 
   Encoding EncodeInto(absl::string_view text, const EncodeOptions& options, bool with_spans) const;
 
