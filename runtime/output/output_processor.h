@@ -54,7 +54,7 @@ class OutputProcessor {
   using Streams = absl::flat_hash_map<SequenceId, Stream>;
 
   // Fills counts and times, tells the callback and then the sink, and forgets the stream.
-  void Close(Streams::iterator stream, ClosingCause cause, TimePoint now, GenerationFinish finish);
+  void Close(Streams::iterator found, ClosingCause cause, TimePoint now, GenerationFinish finish);
 
   const ClosingCallback on_closing_;
   Streams streams_;
