@@ -26,6 +26,7 @@
 #include "kernels/core/dtype.h"
 #include "kernels/core/stream.h"
 #include "kernels/core/tensor_view.h"
+#include "kernels/core/token_bias.h"
 
 namespace moed {
 
@@ -126,14 +127,28 @@ struct RouteArgs {
   ConstTensorView x;       // [num_tokens, hidden] act
   ConstTensorView weight;  // [num_experts, hidden] float32
   RouterScoring scoring = RouterScoring::kTopKThenSoftmax;
-  TensorView topk_ids;      // [num_tokens, top_k] int32, by falling logit; ties: the lower id first
-  TensorView topk_weights;  // [num_tokens, top_k] float32, they sum to 1
+  ConstTensorView num_choices;  // [num_tokens] int32 in [1, top_k]: the k of each row; a default
+                                // view: top_k for all
+  TensorView topk_ids;  // [num_tokens, top_k] int32, by falling logit; ties: the lower id first;
+                        // -1 past the row's k
+  TensorView topk_weights;  // [num_tokens, top_k] float32, they sum to 1; 0 past the row's k
 };
 
 // counts[e] += number of entries of topk_ids equal to e. Negative ids are not counted.
 struct CountChoicesArgs {
   ConstTensorView topk_ids;  // [num_tokens, top_k] int32
   TensorView counts;         // [num_experts] int64, in place
+};
+
+// Leaves every expert at most `capacity` pairs: ids past it become -1, and so take no part in what
+// follows, and the row gets nothing in their place (weights stay as they are). Pairs are served all
+// first choices first, in the order of the rows, then all second ones, and so on (Lepikhin et al.
+// 2021, "GShard", algorithm 1, with the rank's own rows as the group).
+struct LimitLoadArgs {
+  int64_t capacity = 0;     // >= 0
+  int64_t num_experts = 0;  // ids are below it
+  TensorView topk_ids;      // [num_tokens, top_k] int32, in place; negative: no pair
+  TensorView dropped;       // [num_tokens] int32, in place: += pairs that the row lost
 };
 
 // The plan of an exact dispatch on the home rank. A row goes once to every rank that holds one or
@@ -202,21 +217,51 @@ struct CombineArgs {
 
 inline constexpr int kMaxLogprobs = 20;
 
-// How one row of logits becomes a token. Order: suppressed tokens are removed; temperature 0 takes
-// the largest logit (ties: the lowest id); otherwise logits are divided by the temperature, then
-// top-k, then top-p, then min-p cut the distribution (the order of vLLM and Hugging Face), then one
-// uniform draw from Philox4x32-10 (Salmon et al. 2011) with key `seed` and counter (choice_index,
-// position) picks by the inverse of the cumulative sum over ids by falling probability.
+// A token that was in the prompt or has been drawn; what the penalties look at.
+struct SeenToken {
+  int32_t token_id = 0;
+  int32_t num_drawn = 0;  // how often the continuation has it
+  bool in_prompt = false;
+};
+
+// How one row of logits becomes a token, in this order (that of the logits processors of Hugging
+// Face Transformers and of vLLM's sampler, up to what each of them lacks):
+//  1. logit_bias is added.
+//  2. repetition_penalty r, for tokens in the prompt or drawn: l / r where l > 0, else l * r
+//     (Keskar et al. 2019, "CTRL", section 4.1, with the sign rule of Hugging Face).
+//  3. frequency_penalty * num_drawn and, where num_drawn > 0, presence_penalty are taken off
+//  (OpenAI
+//     API reference).
+//  4. All but allowed_token_ids, and all suppressed_token_ids, are removed.
+//  5. Temperature 0 takes the largest logit (ties: the lowest id). Otherwise logits are divided by
+//     the temperature; then top_k, top_p, min_p and typical_p cut the distribution, each over what
+//     the one before has left.
+//  6. One uniform draw from Philox4x32-10 (Salmon et al. 2011) with key `seed` and counter
+//     (choice_index, position) picks by the inverse of the cumulative sum over ids by falling
+//     probability.
+// Where 4 leaves nothing, the lowest allowed id that is not suppressed is taken, else the lowest
+// allowed id, else 0.
 struct SamplingRow {
   int32_t slot = 0;          // last_sampled[slot] receives the token
   float temperature = 1.0F;  // >= 0
   int32_t top_k = 0;         // 0: off
   float top_p = 1.0F;        // (0, 1]
   float min_p = 0.0F;        // [0, 1]: tokens below min_p times the largest probability go
+  // (0, 1]; 1: off. Keeps the tokens whose surprise -ln p is nearest to the entropy, nearest first
+  // (ties: the more likely), until their probabilities reach typical_p (Meister et al. 2023,
+  // "Locally Typical Sampling").
+  float typical_p = 1.0F;
   uint64_t seed = 0;
-  uint32_t choice_index = 0;                       // which of a request's n continuations
-  int64_t position = 0;                            // of the token that is drawn
-  absl::Span<const int32_t> suppressed_token_ids;  // probability 0; host memory
+  uint32_t choice_index = 0;  // which of a request's n continuations
+  int64_t position = 0;       // of the token that is drawn
+  float presence_penalty = 0.0F;
+  float frequency_penalty = 0.0F;
+  float repetition_penalty = 1.0F;  // > 0
+  // Host memory; every id in [0, vocab), none twice in one list but suppressed_token_ids.
+  absl::Span<const SeenToken> seen;  // read where a penalty is set
+  absl::Span<const TokenBias> logit_bias;
+  absl::Span<const int32_t> allowed_token_ids;     // empty: all
+  absl::Span<const int32_t> suppressed_token_ids;  // probability 0
 };
 
 struct SampleArgs {
@@ -230,6 +275,15 @@ struct SampleArgs {
   TensorView top_ids;       // [num_rows, kMaxLogprobs] int32; -1 past the vocabulary
   TensorView top_logprobs;  // [num_rows, kMaxLogprobs] float32
   bool want_top = false;    // false: the two `top` outputs are left unwritten
+};
+
+// Log-softmax of given tokens and of the most likely ones, as SampleArgs has them.
+struct TokenLogprobsArgs {
+  ConstTensorView logits;   // [num_rows, vocab] float32
+  ConstTensorView targets;  // [num_rows] int32 in [0, vocab)
+  TensorView logprobs;      // [num_rows] float32: of the targets
+  TensorView top_ids;       // [num_rows, kMaxLogprobs] int32; -1 past the vocabulary
+  TensorView top_logprobs;  // [num_rows, kMaxLogprobs] float32
 };
 
 class Backend {
@@ -272,6 +326,7 @@ class Backend {
   virtual void PagedAttention(Stream& stream, const PagedAttentionArgs& args) = 0;
   virtual void Route(Stream& stream, const RouteArgs& args) = 0;
   virtual void CountChoices(Stream& stream, const CountChoicesArgs& args) = 0;
+  virtual void LimitLoad(Stream& stream, const LimitLoadArgs& args) = 0;
   virtual void PlanSend(Stream& stream, const PlanSendArgs& args) = 0;
   virtual void IndexStaticSlots(Stream& stream, const IndexStaticSlotsArgs& args) = 0;
   virtual void GroupByExpert(Stream& stream, const GroupByExpertArgs& args) = 0;
@@ -279,6 +334,7 @@ class Backend {
   virtual void ExpertFfn(Stream& stream, const ExpertFfnArgs& args) = 0;
   virtual void Combine(Stream& stream, const CombineArgs& args) = 0;
   virtual void Sample(Stream& stream, const SampleArgs& args) = 0;
+  virtual void TokenLogprobs(Stream& stream, const TokenLogprobsArgs& args) = 0;
 };
 
 }  // namespace moed

@@ -1,66 +1,86 @@
-// A request on its way through the engine, and what the scheduler tells about it.
+// The scheduler's own state of a request and of its continuations.
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
-#include <string>
 #include <vector>
 
 #include "absl/status/status.h"
-#include "runtime/schedule/batch_plan.h"
+#include "runtime/schedule/block_hash.h"
 #include "runtime/schedule/request.h"
+#include "runtime/schedule/sequence_events.h"
 
 namespace moed {
 
-// The scheduler's own state of a request.
+struct ScheduledRequest;
+
+// One continuation. It waits, or runs in a slot of its home rank.
 struct Sequence {
-  SequenceId id = 0;
-  GenerationRequest request;
-  std::optional<absl::Status> end_status;  // set: to be ended before the next step
+  ScheduledRequest* owner = nullptr;
+  int32_t choice = 0;
 
-  // From admission on.
-  TimePoint scheduled_at;
-  int rank = -1;  // home rank
-  int32_t slot = -1;
-  std::vector<int32_t> blocks;  // allocated so far, in the order of the block table
-  int64_t num_reserved_blocks = 0;
-  int32_t num_computed_tokens = 0;  // prompt and generated tokens whose KV is, or is being, written
+  // Tokens. Those drawn in a step that has not been committed are counted, but not known.
   std::vector<int32_t> generated_token_ids;
-  bool is_finished = false;
+  int32_t num_in_flight = 0;
 
-  int32_t num_prompt_tokens() const {
-    return static_cast<int32_t>(request.prompt_token_ids.size());
-  }
+  // While it runs.
+  int rank = -1;  // home rank; -1: it waits
+  int32_t slot = -1;
+  std::vector<int32_t> blocks;      // in the order of the block table
+  int32_t num_sent_blocks = 0;      // of them, those that the rank knows of
+  int32_t num_computed_tokens = 0;  // whose keys and values are, or are being, written
+  std::vector<int32_t> fork_slots;  // choice 0, until the prompt is computed: of the others
+  // A fork's last block belongs to choice 0, and is copied before the fork writes into it.
+  bool must_copy_last_block = false;
+
+  std::vector<BlockHash> hashes;     // of the known full blocks, from the first
+  int64_t num_published_blocks = 0;  // of `blocks`, from the first; tried, if not the first
+  int32_t num_reported_tokens = 0;   // positions whose ChunkReport has been handed out
+  SequenceUsage usage;
+
+  bool is_running() const { return rank >= 0; }
+  int32_t num_prompt_tokens() const;
   int32_t num_generated() const { return static_cast<int32_t>(generated_token_ids.size()); }
-  bool is_decoding() const { return num_computed_tokens >= num_prompt_tokens(); }
+  // Prompt and generated tokens that are known.
+  int32_t num_known_tokens() const { return num_prompt_tokens() + num_generated(); }
+  // What is left to compute before the next token can be drawn is not a single sampled token.
+  bool is_prefilling() const {
+    return num_computed_tokens + 1 < num_known_tokens() ||
+           (num_computed_tokens < num_known_tokens() && num_generated() == 0) || is_resuming;
+  }
+  bool is_resuming = false;  // recomputes what it had before a preemption
+  int32_t token(int32_t position) const;
 };
 
-// KV slots that a request can come to need: the last token is sampled but never fed back.
+// A request: one continuation until its prompt is computed, then n.
+struct ScheduledRequest {
+  SequenceId id = 0;
+  GenerationRequest request;
+  TimePoint submitted_at;
+  // Requests are served in the order of (serve_at, id): the time of arrival, moved by the priority.
+  TimePoint serve_at;
+  std::optional<TimePoint> time_limit_at;
+  std::optional<TimePoint> scheduled_at;   // its first place in a step
+  std::optional<absl::Status> end_status;  // set: to be ended before the next step
+  // Continuations that have not ended; nullptr for those that have, or are not there yet.
+  std::vector<std::unique_ptr<Sequence>> choices;  // [n]
+  int32_t num_live = 1;  // those that have not ended, the ones that are not there yet included
+};
+
+inline int32_t Sequence::num_prompt_tokens() const {
+  return static_cast<int32_t>(owner->request.prompt_token_ids.size());
+}
+
+inline int32_t Sequence::token(int32_t position) const {
+  const std::vector<int32_t>& prompt = owner->request.prompt_token_ids;
+  const auto i = static_cast<size_t>(position);
+  return i < prompt.size() ? prompt[i] : generated_token_ids[i - prompt.size()];
+}
+
+// KV slots that a continuation can come to need: the last token is sampled but never fed back.
 inline int64_t MaxKvTokens(const GenerationRequest& request) {
   return static_cast<int64_t>(request.prompt_token_ids.size()) + request.stopping.max_tokens - 1;
 }
-
-// What ends a sequence by a token: nothing follows it.
-struct SequenceFinish {
-  FinishReason reason = FinishReason::kStop;
-  int32_t matched_token_id = -1;  // the eos or stop token, or -1
-};
-
-// A committed token. Tokens of a sequence come in order, without a gap.
-struct SequenceToken {
-  SequenceId id = 0;
-  SampledToken sample;
-  TimePoint scheduled_at;                // when its request got its first place in a step
-  TimePoint sampled_at;                  // when the step was committed
-  std::optional<SequenceFinish> finish;  // set on the last token
-};
-
-// A sequence that ended without a token: cancelled, too late, or the engine stopped.
-struct SequenceEnd {
-  SequenceId id = 0;
-  absl::Status status;  // not OK
-  std::optional<TimePoint> scheduled_at;
-  TimePoint ended_at;
-};
 
 }  // namespace moed
