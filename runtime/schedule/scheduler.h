@@ -133,15 +133,15 @@ class Scheduler {
     std::set<int32_t> free_slots;
     std::set<Sequence*, ServedEarlier> running;
   };
-  // A chunk of a plan that has not been committed. Names continuations by id, as they may end
+  // Parts of a plan that has not been committed. They name continuations by id, as those may end
   // first.
   struct PlannedChunk {
     SequenceId id = 0;
     int32_t choice = 0;
     int32_t slot = 0;
-    bool is_recomputed = false;
+    int32_t start_position = 0;
+    int32_t num_tokens = 0;
   };
-  // A token that the ranks will draw.
   struct PlannedSample {
     SequenceId id = 0;
     int32_t choice = 0;
@@ -155,7 +155,7 @@ class Scheduler {
     uint64_t step = 0;
     std::vector<RankPlan> ranks;
   };
-  class Planner;  // builds one plan; scheduler_plan.cc
+  class StepPlanner;  // step_planner.h
 
   absl::Status CheckFits(const GenerationRequest& request) const;
   int64_t BlocksFor(int64_t num_tokens) const;
@@ -171,8 +171,11 @@ class Scheduler {
   void Preempt(Sequence& sequence);
   // Makes the known full blocks whose keys and values are, or are being, written findable.
   void Publish(Sequence& sequence);
-  void ExtendHashes(Sequence& sequence);
-  absl::Status CheckResults(absl::Span<const RankResult> results) const;
+  // Whether its blocks are looked for and left in the prefix cache.
+  bool MayCache(const ScheduledRequest& owner) const;
+  // Hashes the first num_blocks blocks, whose tokens are known.
+  void ExtendHashes(int64_t num_blocks, Sequence* sequence) const;
+  absl::Status CheckResults(const InFlight& plan, absl::Span<const RankResult> results) const;
   void CommitReports(const RankPlan& plan, const RankResult& result, StepOutput* output);
   void CommitSamples(const RankPlan& plan, const RankResult& result, TimePoint now,
                      StepOutput* output);

@@ -30,6 +30,7 @@ struct Sequence {
   std::vector<int32_t> blocks;      // in the order of the block table
   int32_t num_sent_blocks = 0;      // of them, those that the rank knows of
   int32_t num_computed_tokens = 0;  // whose keys and values are, or are being, written
+  int32_t prefill_target = 0;       // tokens that were known when it was admitted
   std::vector<int32_t> fork_slots;  // choice 0, until the prompt is computed: of the others
   // A fork's last block belongs to choice 0, and is copied before the fork writes into it.
   bool must_copy_last_block = false;
@@ -44,12 +45,10 @@ struct Sequence {
   int32_t num_generated() const { return static_cast<int32_t>(generated_token_ids.size()); }
   // Prompt and generated tokens that are known.
   int32_t num_known_tokens() const { return num_prompt_tokens() + num_generated(); }
-  // What is left to compute before the next token can be drawn is not a single sampled token.
-  bool is_prefilling() const {
-    return num_computed_tokens + 1 < num_known_tokens() ||
-           (num_computed_tokens < num_known_tokens() && num_generated() == 0) || is_resuming;
-  }
-  bool is_resuming = false;  // recomputes what it had before a preemption
+  // Computes what is known before it draws; else it decodes, a token a step.
+  bool is_prefilling() const { return num_computed_tokens < prefill_target; }
+  // Tokens it has drawn or will have drawn when the steps that are planned have run.
+  int32_t num_drawn() const { return num_generated() + num_in_flight; }
   int32_t token(int32_t position) const;
 };
 
@@ -65,7 +64,8 @@ struct ScheduledRequest {
   std::optional<absl::Status> end_status;  // set: to be ended before the next step
   // Continuations that have not ended; nullptr for those that have, or are not there yet.
   std::vector<std::unique_ptr<Sequence>> choices;  // [n]
-  int32_t num_live = 1;  // those that have not ended, the ones that are not there yet included
+  bool is_split = false;  // the prompt is computed, or planned to be: all continuations are there
+  int32_t num_live = 1;   // those that have not ended, the ones that are not there yet included
 };
 
 inline int32_t Sequence::num_prompt_tokens() const {
