@@ -31,6 +31,9 @@ struct WorkerGroupInfo {
   int32_t block_size = 0;         // tokens of a KV block
   int num_layers = 0;
   int num_experts = 0;
+  int experts_per_token = 0;      // the model's k
+  int max_experts_per_token = 0;  // most that a request may ask for
+  int32_t vocab = 0;
   std::string backend;  // Backend::Description()
 };
 
