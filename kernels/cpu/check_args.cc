@@ -121,11 +121,21 @@ void CheckRoute(const RouteArgs& args, DType act) {
   MOED_CHECK(args.topk_ids.dim(1) <= args.weight.dim(0), "Route: top_k exceeds num_experts");
   CheckView("Route: topk_weights", args.topk_weights, kFloat,
             {args.x.dim(0), args.topk_ids.dim(1)});
+  if (args.num_choices.rank() != 0) {
+    CheckView("Route: num_choices", args.num_choices, kInt, {args.x.dim(0)});
+  }
 }
 
 void CheckCountChoices(const CountChoicesArgs& args) {
   CheckView("CountChoices: topk_ids", args.topk_ids, kInt, {kAny, kAny});
   CheckView("CountChoices: counts", args.counts, DType::kInt64, {kAny});
+}
+
+void CheckLimitLoad(const LimitLoadArgs& args) {
+  MOED_CHECK(args.capacity >= 0, "LimitLoad: capacity is negative");
+  MOED_CHECK(args.num_experts >= 0, "LimitLoad: num_experts is negative");
+  CheckView("LimitLoad: topk_ids", args.topk_ids, kInt, {kAny, kAny});
+  CheckView("LimitLoad: dropped", args.dropped, kInt, {args.topk_ids.dim(0)});
 }
 
 void CheckPlanSend(const PlanSendArgs& args) {
@@ -203,9 +213,19 @@ void CheckSample(const SampleArgs& args) {
   for (const SamplingRow& row : args.rows) {
     MOED_CHECK(row.slot >= 0 && row.slot < args.last_sampled.dim(0),
                "Sample: a row's slot lies outside last_sampled");
-    MOED_CHECK(row.temperature >= 0 && row.top_k >= 0 && row.top_p > 0 && row.min_p >= 0,
+    MOED_CHECK(row.temperature >= 0 && row.top_k >= 0 && row.top_p > 0 && row.min_p >= 0 &&
+                   row.typical_p > 0 && row.repetition_penalty > 0,
                "Sample: a row's parameters are out of range");
   }
+}
+
+void CheckTokenLogprobs(const TokenLogprobsArgs& args) {
+  CheckView("TokenLogprobs: logits", args.logits, kFloat, {kAny, kAny});
+  const int64_t num_rows = args.logits.dim(0);
+  CheckView("TokenLogprobs: targets", args.targets, kInt, {num_rows});
+  CheckView("TokenLogprobs: logprobs", args.logprobs, kFloat, {num_rows});
+  CheckView("TokenLogprobs: top_ids", args.top_ids, kInt, {num_rows, kMaxLogprobs});
+  CheckView("TokenLogprobs: top_logprobs", args.top_logprobs, kFloat, {num_rows, kMaxLogprobs});
 }
 
 }  // namespace moed

@@ -14,6 +14,7 @@ void CheckRotaryCacheWrite(const RotaryCacheWriteArgs& args, DType act);
 void CheckPagedAttention(const PagedAttentionArgs& args, DType act);
 void CheckRoute(const RouteArgs& args, DType act);
 void CheckCountChoices(const CountChoicesArgs& args);
+void CheckLimitLoad(const LimitLoadArgs& args);
 void CheckPlanSend(const PlanSendArgs& args);
 void CheckIndexStaticSlots(const IndexStaticSlotsArgs& args);
 void CheckGroupByExpert(const GroupByExpertArgs& args);
@@ -21,5 +22,6 @@ void CheckGatherRows(const GatherRowsArgs& args);
 void CheckExpertFfn(const ExpertFfnArgs& args, DType act);
 void CheckCombine(const CombineArgs& args, DType act);
 void CheckSample(const SampleArgs& args);
+void CheckTokenLogprobs(const TokenLogprobsArgs& args);
 
 }  // namespace moed

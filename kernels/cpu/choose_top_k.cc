@@ -3,6 +3,8 @@
 #include <cmath>
 #include <limits>
 
+#include "kernels/core/check.h"
+
 namespace moed {
 
 void ChooseTopK(float* logits, int64_t num_experts, int64_t top_k, int32_t* ids, float* weights) {
@@ -27,6 +29,20 @@ void ChooseTopK(float* logits, int64_t num_experts, int64_t top_k, int32_t* ids,
     sum += weights[c];
   }
   for (int64_t c = 0; c < top_k; ++c) weights[c] /= sum;
+}
+
+void ChooseOfRow(const RouteArgs& args, int64_t row, float* logits) {
+  const int64_t top_k = args.topk_ids.dim(1);
+  int32_t* ids = args.topk_ids.data<int32_t>() + row * top_k;
+  float* weights = args.topk_weights.data<float>() + row * top_k;
+  int64_t num_choices = top_k;
+  if (args.num_choices.rank() != 0) num_choices = args.num_choices.data<int32_t>()[row];
+  MOED_CHECK(num_choices > 0 && num_choices <= top_k, "Route: a row's k is out of range");
+  ChooseTopK(logits, args.weight.dim(0), num_choices, ids, weights);
+  for (int64_t c = num_choices; c < top_k; ++c) {
+    ids[c] = -1;
+    weights[c] = 0;
+  }
 }
 
 }  // namespace moed

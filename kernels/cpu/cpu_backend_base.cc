@@ -88,6 +88,11 @@ void CpuBackendBase::CountChoices(Stream& /*stream*/, const CountChoicesArgs& ar
   moed::CountChoices(args);
 }
 
+void CpuBackendBase::LimitLoad(Stream& /*stream*/, const LimitLoadArgs& args) {
+  CheckLimitLoad(args);
+  moed::LimitLoad(args);
+}
+
 void CpuBackendBase::PlanSend(Stream& /*stream*/, const PlanSendArgs& args) {
   CheckPlanSend(args);
   moed::PlanSend(args);

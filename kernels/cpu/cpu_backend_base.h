@@ -29,6 +29,7 @@ class CpuBackendBase : public Backend {
   absl::StatusOr<Buffer> PackTensor(ConstTensorView source, DType dtype) override;
 
   void CountChoices(Stream& stream, const CountChoicesArgs& args) override;
+  void LimitLoad(Stream& stream, const LimitLoadArgs& args) override;
   void PlanSend(Stream& stream, const PlanSendArgs& args) override;
   void IndexStaticSlots(Stream& stream, const IndexStaticSlotsArgs& args) override;
   void GroupByExpert(Stream& stream, const GroupByExpertArgs& args) override;

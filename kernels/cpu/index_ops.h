@@ -1,5 +1,5 @@
 // The integer operations of the expert exchange. Exact, so every CPU backend shares them; they run
-// on the caller's thread in one pass over the pairs and use no scratch memory. Contracts:
+// on the caller's thread in a pass or two over the pairs and use no scratch memory. Contracts:
 // kernels/backend.h.
 #pragma once
 
@@ -8,6 +8,7 @@
 namespace moed {
 
 void CountChoices(const CountChoicesArgs& args);
+void LimitLoad(const LimitLoadArgs& args);
 void PlanSend(const PlanSendArgs& args);
 void IndexStaticSlots(const IndexStaticSlotsArgs& args);
 void GroupByExpert(const GroupByExpertArgs& args);

@@ -60,6 +60,7 @@ class ForwardingBackend : public Backend {
   void CountChoices(Stream& s, const CountChoicesArgs& args) override {
     backend_->CountChoices(s, args);
   }
+  void LimitLoad(Stream& s, const LimitLoadArgs& args) override { backend_->LimitLoad(s, args); }
   void PlanSend(Stream& s, const PlanSendArgs& args) override { backend_->PlanSend(s, args); }
   void IndexStaticSlots(Stream& s, const IndexStaticSlotsArgs& args) override {
     backend_->IndexStaticSlots(s, args);
@@ -71,6 +72,9 @@ class ForwardingBackend : public Backend {
   void ExpertFfn(Stream& s, const ExpertFfnArgs& args) override { backend_->ExpertFfn(s, args); }
   void Combine(Stream& s, const CombineArgs& args) override { backend_->Combine(s, args); }
   void Sample(Stream& s, const SampleArgs& args) override { backend_->Sample(s, args); }
+  void TokenLogprobs(Stream& s, const TokenLogprobsArgs& args) override {
+    backend_->TokenLogprobs(s, args);
+  }
 
  private:
   std::unique_ptr<Backend> backend_;

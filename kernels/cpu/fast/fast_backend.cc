@@ -129,4 +129,9 @@ void FastBackend::Sample(Stream& /*stream*/, const SampleArgs& args) {
   fast::Sample(context_, args);
 }
 
+void FastBackend::TokenLogprobs(Stream& /*stream*/, const TokenLogprobsArgs& args) {
+  CheckTokenLogprobs(args);
+  fast::TokenLogprobs(context_, args);
+}
+
 }  // namespace moed

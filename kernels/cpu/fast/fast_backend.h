@@ -34,6 +34,7 @@ class FastBackend final : public CpuBackendBase {
   void ExpertFfn(Stream& stream, const ExpertFfnArgs& args) override;
   void Combine(Stream& stream, const CombineArgs& args) override;
   void Sample(Stream& stream, const SampleArgs& args) override;
+  void TokenLogprobs(Stream& stream, const TokenLogprobsArgs& args) override;
 
  private:
   const IsaKernels& isa_;

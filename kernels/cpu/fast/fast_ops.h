@@ -32,5 +32,6 @@ void GatherRows(const Context& context, const GatherRowsArgs& args);
 void ExpertFfn(const Context& context, const ExpertFfnArgs& args);
 void Combine(const Context& context, const CombineArgs& args);
 void Sample(const Context& context, const SampleArgs& args);
+void TokenLogprobs(const Context& context, const TokenLogprobsArgs& args);
 
 }  // namespace moed::fast

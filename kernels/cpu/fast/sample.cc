@@ -7,34 +7,12 @@
 #include "kernels/core/philox.h"
 #include "kernels/cpu/fast/falling_order.h"
 #include "kernels/cpu/fast/fast_ops.h"
+#include "kernels/cpu/fast/log_softmax.h"
 
 namespace moed::fast {
 namespace {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
-
-// A NaN counts as -infinity, +infinity as the largest float, -0 as +0.
-float Tame(float logit) {
-  const float number = logit == logit ? logit : -kInfinity;
-  return std::min(number, std::numeric_limits<float>::max()) + 0.0F;
-}
-
-// The kMaxLogprobs largest by falling logit, ties to the lower id. Returns how many there are.
-int FindTop(const float* logits, int64_t vocab, int32_t* ids, float* values) {
-  int size = 0;
-  for (int64_t id = 0; id < vocab; ++id) {
-    const float logit = logits[id];
-    if (size == kMaxLogprobs && !(logit > values[size - 1])) continue;
-    int at = size < kMaxLogprobs ? size++ : size - 1;
-    for (; at > 0 && logit > values[at - 1]; --at) {
-      values[at] = values[at - 1];
-      ids[at] = ids[at - 1];
-    }
-    values[at] = logit;
-    ids[at] = static_cast<int32_t>(id);
-  }
-  return size;
-}
 
 // Where no token has a chance: the lowest id that is not suppressed, or 0.
 int32_t LowestAllowed(absl::Span<const int32_t> suppressed, int64_t vocab, uint64_t* scratch) {
@@ -96,29 +74,17 @@ void SampleRow(const IsaKernels& isa, const SampleArgs& args, int64_t r, float* 
   const SamplingRow& row = args.rows[static_cast<size_t>(r)];
   const int64_t vocab = args.logits.dim(1);
   const float* logits = args.logits.data<float>() + r * vocab;
-  for (int64_t id = 0; id < vocab; ++id) tamed[id] = Tame(logits[id]);
-  const float raw_largest = isa.maximum(tamed, vocab);
-  const double log_sum =
-      raw_largest == -kInfinity ? 0 : std::log(isa.sum_exp(tamed, vocab, raw_largest, 1.0F));
-  const auto logprob = [&](float logit) {
-    if (logit == -kInfinity) return -kInfinity;
-    return static_cast<float>(static_cast<double>(logit) - raw_largest - log_sum);
-  };
+  const LogSoftmax softmax = TameRow(isa, logits, vocab, tamed);
   if (args.want_top) {
-    int32_t* ids = args.top_ids.data<int32_t>() + r * kMaxLogprobs;
-    float* values = args.top_logprobs.data<float>() + r * kMaxLogprobs;
-    const int found = FindTop(tamed, vocab, ids, values);
-    for (int i = 0; i < found; ++i) values[i] = logprob(values[i]);
-    for (int i = found; i < kMaxLogprobs; ++i) {
-      ids[i] = -1;
-      values[i] = -kInfinity;
-    }
+    WriteTop(softmax, tamed, vocab, args.top_ids.data<int32_t>() + r * kMaxLogprobs,
+             args.top_logprobs.data<float>() + r * kMaxLogprobs);
   }
   for (const int32_t id : row.suppressed_token_ids) {
     MOED_CHECK(id >= 0 && id < vocab, "Sample: a suppressed token id is out of range");
     tamed[id] = -kInfinity;
   }
-  const float largest = row.suppressed_token_ids.empty() ? raw_largest : isa.maximum(tamed, vocab);
+  const float largest =
+      row.suppressed_token_ids.empty() ? softmax.largest : isa.maximum(tamed, vocab);
   int32_t token = 0;
   if (largest == -kInfinity) {
     token = LowestAllowed(row.suppressed_token_ids, vocab, keys);
@@ -129,7 +95,7 @@ void SampleRow(const IsaKernels& isa, const SampleArgs& args, int64_t r, float* 
   }
   args.token_ids.data<int32_t>()[r] = token;
   args.last_sampled.data<int32_t>()[row.slot] = token;
-  args.logprobs.data<float>()[r] = logprob(Tame(logits[token]));
+  args.logprobs.data<float>()[r] = softmax.Of(Tame(logits[token]));
 }
 
 }  // namespace

@@ -117,4 +117,9 @@ void ReferenceBackend::Sample(Stream& /*stream*/, const SampleArgs& args) {
   reference::Sample(args, scratch_);
 }
 
+void ReferenceBackend::TokenLogprobs(Stream& /*stream*/, const TokenLogprobsArgs& args) {
+  CheckTokenLogprobs(args);
+  reference::TokenLogprobs(args, scratch_);
+}
+
 }  // namespace moed

@@ -31,6 +31,7 @@ class ReferenceBackend final : public CpuBackendBase {
   void ExpertFfn(Stream& stream, const ExpertFfnArgs& args) override;
   void Combine(Stream& stream, const CombineArgs& args) override;
   void Sample(Stream& stream, const SampleArgs& args) override;
+  void TokenLogprobs(Stream& stream, const TokenLogprobsArgs& args) override;
 
  private:
   absl::StatusOr<reference::Matrix> PackMatrix(absl::Span<const ConstTensorView> parts);

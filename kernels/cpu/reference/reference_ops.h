@@ -70,5 +70,6 @@ void GatherRows(const GatherRowsArgs& args);
 void ExpertFfn(const ExpertFfnArgs& args, Scratch& scratch);
 void Combine(const CombineArgs& args);
 void Sample(const SampleArgs& args, Scratch& scratch);
+void TokenLogprobs(const TokenLogprobsArgs& args, Scratch& scratch);
 
 }  // namespace moed::reference

@@ -11,7 +11,6 @@ void Route(const RouteArgs& args, Scratch& scratch) {
   WithActType(args.x.dtype(), [&]<typename T>(T) {
     const int64_t hidden = args.x.dim(1);
     const int64_t num_experts = args.weight.dim(0);
-    const int64_t top_k = args.topk_ids.dim(1);
     const float* weight = args.weight.data<float>();
     MOED_CHECK(num_experts <= static_cast<int64_t>(scratch.scores.size()),
                "Route: num_experts exceeds the workspace's limits");
@@ -22,8 +21,7 @@ void Route(const RouteArgs& args, Scratch& scratch) {
         logits[e] = 0;
         for (int64_t i = 0; i < hidden; ++i) logits[e] += ToFloat(x[i]) * weight[e * hidden + i];
       }
-      ChooseTopK(logits, num_experts, top_k, args.topk_ids.data<int32_t>() + t * top_k,
-                 args.topk_weights.data<float>() + t * top_k);
+      ChooseOfRow(args, t, logits);
     }
   });
 }

@@ -5,32 +5,13 @@
 
 #include "kernels/core/check.h"
 #include "kernels/core/philox.h"
+#include "kernels/cpu/reference/log_softmax.h"
 #include "kernels/cpu/reference/reference_ops.h"
 
 namespace moed::reference {
 namespace {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
-
-bool Falls(const Candidate& a, const Candidate& b) {
-  return a.logit != b.logit ? a.logit > b.logit : a.id < b.id;
-}
-
-// A NaN logit counts as -infinity, +infinity as the largest float.
-float Tame(float logit) {
-  if (std::isnan(logit)) return -kInfinity;
-  return std::min(logit, std::numeric_limits<float>::max());
-}
-
-// Sets probability to exp((logit - largest) / temperature); -infinity gives 0, unless all are.
-void SetWeights(std::vector<Candidate>& candidates, float temperature) {
-  const float largest = candidates.front().logit;
-  for (Candidate& candidate : candidates) {
-    const double difference =
-        candidate.logit == largest ? 0.0 : static_cast<double>(candidate.logit) - largest;
-    candidate.probability = std::exp(difference / temperature);
-  }
-}
 
 double Sum(const std::vector<Candidate>& candidates) {
   double sum = 0;
@@ -90,7 +71,7 @@ void Sample(const SampleArgs& args, Scratch& scratch) {
     for (const Candidate& candidate : all) {
       if (candidate.probability != kSuppressed) allowed.push_back(candidate);
     }
-    std::sort(all.begin(), all.end(), Falls);
+    const LogSoftmax softmax(logits, vocab, all);
     std::sort(allowed.begin(), allowed.end(), Falls);
 
     int32_t token = 0;  // where all are suppressed
@@ -98,23 +79,12 @@ void Sample(const SampleArgs& args, Scratch& scratch) {
       const bool greedy = row.temperature == 0 || allowed.front().logit == -kInfinity;
       token = greedy ? allowed.front().id : Draw(allowed, row);
     }
-    SetWeights(all, 1.0F);
-    const double log_sum = std::log(Sum(all));
-    const auto logprob = [&](float logit) {
-      if (logit == -kInfinity) return -kInfinity;
-      return static_cast<float>(static_cast<double>(logit) - all.front().logit - log_sum);
-    };
     args.token_ids.data<int32_t>()[r] = token;
     args.last_sampled.data<int32_t>()[row.slot] = token;
-    args.logprobs.data<float>()[r] = logprob(Tame(logits[token]));
+    args.logprobs.data<float>()[r] = softmax.Of(logits[token]);
     if (!args.want_top) continue;
-    for (int64_t i = 0; i < kMaxLogprobs; ++i) {
-      const int64_t at = static_cast<int64_t>(r) * kMaxLogprobs + i;
-      const bool exists = i < vocab;
-      const Candidate& best = all[static_cast<size_t>(exists ? i : 0)];
-      args.top_ids.data<int32_t>()[at] = exists ? best.id : -1;
-      args.top_logprobs.data<float>()[at] = exists ? logprob(best.logit) : -kInfinity;
-    }
+    const int64_t top = static_cast<int64_t>(r) * kMaxLogprobs;
+    softmax.WriteTop(args.top_ids.data<int32_t>() + top, args.top_logprobs.data<float>() + top);
   }
 }
 

@@ -38,7 +38,7 @@ TEST_P(MoeLayerGoldenTest, RouteGroupFfnAndCombineGiveTheKnownOutput) {
   Tensor ids(DType::kInt32, {rows, top_k});
   Tensor weights(DType::kFloat32, {rows, top_k});
   backend_->Route(*stream_,
-                  {logits, unit, RouterScoring::kTopKThenSoftmax, ids.view(), weights.view()});
+                  {logits, unit, RouterScoring::kTopKThenSoftmax, {}, ids.view(), weights.view()});
 
   std::vector<int32_t> identity;
   for (int32_t e = 0; e < num_experts; ++e) identity.push_back(e);

@@ -80,7 +80,9 @@ TEST_P(SteadyStateTest, OperationsAllocateNothing) {
   Tensor k_cache(act, {10, 2, 16, 16});
   Tensor v_cache(act, {10, 2, 16, 16});
   Tensor attended(act, {rows, 64});
+  const Tensor num_choices = Tensor::Ints({rows}, std::vector<int32_t>(rows, 2));
   Tensor topk_ids(DType::kInt32, {rows, 2});
+  Tensor dropped(DType::kInt32, {rows});
   Tensor topk_weights(DType::kFloat32, {rows, 2});
   std::vector<int64_t> counts(4);
   Tensor send_rows(DType::kInt32, {rows});
@@ -110,8 +112,9 @@ TEST_P(SteadyStateTest, OperationsAllocateNothing) {
     b.Linear(s, {normed, qkv_weight.get(), false, qkv.view()});
     b.RotaryCacheWrite(s, {qkv, places, places, cos_sin, q.view(), k_cache.view(), v_cache.view()});
     b.PagedAttention(s, {q, k_cache, v_cache, starts, lengths, blocks, 0.25F, 0, attended.view()});
-    b.Route(
-        s, {normed, router, RouterScoring::kTopKThenSoftmax, topk_ids.view(), topk_weights.view()});
+    b.Route(s, {normed, router, RouterScoring::kTopKThenSoftmax, num_choices, topk_ids.view(),
+                topk_weights.view()});
+    b.LimitLoad(s, {60, 4, topk_ids.view(), dropped.view()});
     b.CountChoices(s, {topk_ids, TensorView(counts.data(), DType::kInt64, {4})});
     b.PlanSend(s, {topk_ids, one_rank, send_rows.view(), sends.view(), replies.view(),
                    contribution_index.view()});
@@ -122,6 +125,7 @@ TEST_P(SteadyStateTest, OperationsAllocateNothing) {
     b.Linear(s, {normed_view.Rows(0, 4), head.get(), false, logits.view()});
     b.Sample(s, {logits, sampling, last_sampled.view(), token_ids.view(), logprobs.view(),
                  top_ids.view(), top_logprobs.view(), true});
+    b.TokenLogprobs(s, {logits, token_ids, logprobs.view(), top_ids.view(), top_logprobs.view()});
   };
   step();
   allocations = 0;
