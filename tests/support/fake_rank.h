@@ -1,137 +1,242 @@
-// A rank that computes nothing: its tokens are a function of seed and position alone, and it holds
-// the planner to the contract of batch_plan.h.
+// A rank that computes a FakeModel, and holds the planner to the contract of batch_plan.h. Its KV
+// cache remembers which token of which context every entry stands for, so that a block that is
+// shared wrongly, used twice, or read before it is written is a breach.
 #pragma once
 
 #include <algorithm>
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "runtime/schedule/batch_plan.h"
-#include "runtime/schedule/request.h"
+#include "tests/support/fake_model.h"
 
 namespace moed {
 
-struct FakeRankOptions {
-  int32_t vocab = 1000;
+struct FakeRankOptions : FakeModel {
   int32_t block_size = 4;
   int64_t num_blocks = 64;
   int32_t max_sequences = 8;
   int32_t max_rows = 32;
-  int num_layers = 2;
-  int num_experts = 4;
 };
-
-// splitmix64's finaliser over (seed, position).
-inline int32_t FakeToken(uint64_t seed, int64_t position, int32_t vocab) {
-  uint64_t x = seed * 0x9E3779B97F4A7C15u + static_cast<uint64_t>(position) + 1;
-  x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9u;
-  x = (x ^ (x >> 27)) * 0x94D049BB133111EBu;
-  return static_cast<int32_t>((x ^ (x >> 31)) % static_cast<uint64_t>(vocab));
-}
-
-inline int32_t FakeTokenBesides(uint64_t seed, int64_t position, int32_t vocab,
-                                const std::vector<int32_t>& suppressed) {
-  int32_t token = FakeToken(seed, position, vocab);
-  while (std::find(suppressed.begin(), suppressed.end(), token) != suppressed.end()) {
-    token = (token + 1) % vocab;
-  }
-  return token;
-}
-
-// What a request gets when it is alone: the oracle of every schedule. Stop strings are not known
-// here.
-inline std::vector<int32_t> FakeContinuation(const GenerationRequest& request, int32_t vocab) {
-  std::vector<int32_t> stops = request.stopping.eos_token_ids;
-  stops.insert(stops.end(), request.stopping.stop_token_ids.begin(),
-               request.stopping.stop_token_ids.end());
-  std::vector<int32_t> tokens;
-  while (static_cast<int32_t>(tokens.size()) < request.stopping.max_tokens) {
-    const bool suppress = static_cast<int32_t>(tokens.size()) < request.stopping.min_tokens;
-    tokens.push_back(
-        FakeTokenBesides(request.sampling.seed,
-                         static_cast<int64_t>(request.prompt_token_ids.size() + tokens.size()),
-                         vocab, suppress ? stops : std::vector<int32_t>()));
-    if (!suppress && std::find(stops.begin(), stops.end(), tokens.back()) != stops.end()) break;
-  }
-  return tokens;
-}
 
 class FakeRank {
  public:
   explicit FakeRank(const FakeRankOptions& options)
-      : options_(options), slots_(options.max_sequences), owner_(options.num_blocks, -1) {}
+      : options_(options),
+        slots_(options.max_sequences),
+        cache_(options.num_blocks * options.block_size) {}
 
   RankResult Step(const RankBatch& batch) {
+    ++num_steps_;
     RankResult result;
     result.step = batch.step;
     result.expert_counts.assign(options_.num_layers * options_.num_experts, 0);
-    Require(batch.num_rows() <= options_.max_rows, "more rows than fit", batch.step);
-    for (const SlotInit& init : batch.admitted) {
-      Require(init.slot >= 0 && init.slot < options_.max_sequences, "no such slot", init.slot);
-      slots_[init.slot] = Slot{init, {}, {}, ++last_tenant_, 0};
+    result.repetition.same_first.assign(options_.num_layers, 0);
+    result.repetition.any_shared.assign(options_.num_layers, 0);
+    const int32_t num_rows = batch.num_rows();
+    Require(num_rows <= options_.max_rows, "more rows than fit", num_rows);
+    const bool gathers = batch.exchange == ExchangeStrategy::kGather;
+    Require(gathers ? batch.padded_rows >= num_rows : batch.padded_rows == 0, "padding",
+            batch.padded_rows);
+    for (const SlotInit& init : batch.admitted) Admit(init);
+    CopyBlocks(batch.block_copies);
+    // As in a layer, everything is written before anything is read; what stands at a position
+    // depends on those before it.
+    std::vector<const SequenceChunk*> by_position;
+    for (const SequenceChunk& chunk : batch.chunks) {
+      if (Take(chunk)) by_position.push_back(&chunk);
     }
-    for (const SequenceChunk& chunk : batch.chunks) RunChunk(chunk, &result);
+    std::stable_sort(by_position.begin(), by_position.end(), [](const auto* a, const auto* b) {
+      return a->start_position < b->start_position;
+    });
+    if (!breach_.empty()) return result;
+    for (const SequenceChunk* chunk : by_position) Write(*chunk);
+    for (const SequenceChunk& chunk : batch.chunks) Read(chunk, &result);
     return result;
   }
 
-  // The first breach of the contract, or empty.
+  // The first breach of the contract, or empty. After one the rank answers nothing sensible.
   const std::string& breach() const { return breach_; }
 
  private:
+  struct CacheEntry {
+    uint64_t hash = 0;  // FakeEntry; 0: never written
+    int32_t token = -1;
+    int64_t written_in_step = 0;
+  };
   struct Slot {
     SlotInit init;
     std::vector<int32_t> blocks;
-    std::vector<int32_t> tokens;  // whose KV is in the cache
-    int64_t tenant = 0;           // 0: never filled
+    int32_t num_tokens = -1;  // in the cache; -1: no chunk yet
     int32_t last_sampled = -1;
+    FakeHistory history;
+    int64_t admitted_in_step = 0;  // 0: never filled
+    int64_t chunk_in_step = 0;
   };
 
   void Require(bool condition, const char* what, int64_t value) {
     if (!condition && breach_.empty()) breach_ = absl::StrCat(what, " (", value, ")");
   }
+  bool IsBlock(int32_t block) {
+    const bool exists = block >= 0 && block < options_.num_blocks;
+    Require(exists, "no such block", block);
+    return exists;
+  }
+  bool IsSlot(int32_t slot) {
+    const bool exists = slot >= 0 && slot < options_.max_sequences;
+    Require(exists, "no such slot", slot);
+    return exists;
+  }
+  CacheEntry& EntryAt(const Slot& slot, int32_t position) {
+    const int32_t block = slot.blocks[position / options_.block_size];
+    return cache_[block * options_.block_size + position % options_.block_size];
+  }
+  int32_t ExpertsPerToken(const Slot& slot) const {
+    return slot.init.experts_per_token > 0 ? slot.init.experts_per_token
+                                           : options_.experts_per_token;
+  }
 
-  void RunChunk(const SequenceChunk& chunk, RankResult* result) {
-    Slot& slot = slots_[chunk.slot];
-    Require(slot.tenant != 0, "a chunk in a slot that was never filled", chunk.slot);
-    Require(!chunk.tokens.empty(), "an empty chunk in slot", chunk.slot);
-    const auto num_cached = static_cast<int64_t>(slot.tokens.size());
-    Require(chunk.start_position == num_cached, "tokens left out or repeated at position",
-            chunk.start_position);
-    for (const int32_t block : chunk.new_blocks) {
-      Require(block >= 0 && block < options_.num_blocks, "no such block", block);
-      owner_[block] = slot.tenant;
-      slot.blocks.push_back(block);
-    }
-    for (const int32_t block : slot.blocks) {
-      Require(owner_[block] == slot.tenant, "another sequence took over block", block);
-    }
-    for (const int32_t token : chunk.tokens) {
-      slot.tokens.push_back(token == kLastSampledToken ? slot.last_sampled : token);
-      for (int layer = 0; layer < options_.num_layers; ++layer) {
-        const int64_t expert = slot.tokens.back() % options_.num_experts;
-        ++result->expert_counts[layer * options_.num_experts + expert];
+  void Admit(const SlotInit& init) {
+    if (!IsSlot(init.slot)) return;
+    Slot& slot = slots_[init.slot];
+    Require(slot.admitted_in_step != num_steps_, "a slot is filled twice in a step", init.slot);
+    Require(init.choice_index < static_cast<uint32_t>(init.sampling.n), "no such choice",
+            init.choice_index);
+    Require(init.experts_per_token >= 0 && init.experts_per_token <= options_.num_experts,
+            "experts per token", init.experts_per_token);
+    const bool needs_history = NeedsHistory(init.sampling);
+    Require(needs_history != init.prompt_token_ids.empty(), "a history in vain, or none", init.slot);
+    slot = Slot();
+    slot.init = init;
+    slot.admitted_in_step = num_steps_;
+    for (const int32_t token : init.prompt_token_ids) slot.history.Add(init.sampling, token);
+    for (const int32_t token : init.generated_token_ids) slot.history.Add(init.sampling, token);
+  }
+
+  void CopyBlocks(const std::vector<BlockCopy>& copies) {
+    for (const BlockCopy& copy : copies) {
+      if (!IsBlock(copy.from) || !IsBlock(copy.to)) return;
+      for (const BlockCopy& other : copies) {
+        Require(other.to != copy.from, "a block is read and written by copies", copy.from);
+        Require(&other == &copy || other.to != copy.to, "a block is copied to twice", copy.to);
+      }
+      for (int32_t i = 0; i < options_.block_size; ++i) {
+        cache_[copy.to * options_.block_size + i] = cache_[copy.from * options_.block_size + i];
       }
     }
-    const auto capacity = static_cast<int64_t>(slot.blocks.size()) * options_.block_size;
-    Require(capacity >= static_cast<int64_t>(slot.tokens.size()), "too few blocks for tokens",
-            static_cast<int64_t>(slot.tokens.size()));
-    if (!chunk.sample) return;
-    slot.last_sampled =
-        FakeTokenBesides(slot.init.seed, static_cast<int64_t>(slot.tokens.size()), options_.vocab,
-                         chunk.suppress ? slot.init.suppressed_token_ids : std::vector<int32_t>());
-    SampledToken sample{chunk.slot, slot.last_sampled, -1.0F, {}};
-    for (int i = 0; i < slot.init.num_logprobs; ++i) {
-      sample.top_logprobs.push_back({(slot.last_sampled + i) % options_.vocab, -1.0F - i});
+  }
+
+  // False: the chunk breaks the contract.
+  bool Take(const SequenceChunk& chunk) {
+    if (!IsSlot(chunk.slot)) return false;
+    Slot& slot = slots_[chunk.slot];
+    Require(slot.admitted_in_step != 0, "a chunk in a slot that was never filled", chunk.slot);
+    Require(slot.chunk_in_step != num_steps_, "two chunks in slot", chunk.slot);
+    Require(!chunk.tokens.empty(), "an empty chunk in slot", chunk.slot);
+    Require(chunk.start_position >= 0, "position", chunk.start_position);
+    Require(slot.num_tokens < 0 || chunk.start_position == slot.num_tokens,
+            "tokens left out or repeated at position", chunk.start_position);
+    slot.chunk_in_step = num_steps_;
+    for (const int32_t block : chunk.new_blocks) {
+      if (!IsBlock(block)) return false;
+      Require(std::find(slot.blocks.begin(), slot.blocks.end(), block) == slot.blocks.end(),
+              "a sequence has a block twice", block);
+      slot.blocks.push_back(block);
     }
+    const int64_t end = chunk.start_position + static_cast<int64_t>(chunk.tokens.size());
+    Require(static_cast<int64_t>(slot.blocks.size()) * options_.block_size >= end,
+            "too few blocks for tokens", end);
+    Require(chunk.sample || chunk.fork_slots.empty(), "forks of nothing", chunk.slot);
+    Require(chunk.logprob_targets.size() <= chunk.tokens.size(), "targets without rows",
+            static_cast<int64_t>(chunk.logprob_targets.size()));
+    return breach_.empty();
+  }
+
+  void Write(const SequenceChunk& chunk) {
+    Slot& slot = slots_[chunk.slot];
+    int32_t position = chunk.start_position;
+    for (const int32_t given : chunk.tokens) {
+      const int32_t token = given == kLastSampledToken ? slot.last_sampled : given;
+      Require(token >= 0 && token < options_.vocab, "no such token, or none was sampled", given);
+      const uint64_t previous = position == 0 ? FakeRoot(ExpertsPerToken(slot))
+                                              : EntryAt(slot, position - 1).hash;
+      CacheEntry& entry = EntryAt(slot, position);
+      Require(entry.written_in_step != num_steps_, "two sequences write into block",
+              slot.blocks[position / options_.block_size]);
+      entry = {FakeEntry(previous, token), token, num_steps_};
+      ++position;
+    }
+    slot.num_tokens = position;
+  }
+
+  void Read(const SequenceChunk& chunk, RankResult* result) {
+    Slot& slot = slots_[chunk.slot];
+    ChunkReport report{chunk.slot, chunk.start_position, {}, {}, 0};
+    uint64_t entry = FakeRoot(ExpertsPerToken(slot));
+    uint64_t reading = 0;
+    for (int32_t position = 0; position < slot.num_tokens; ++position) {
+      const CacheEntry& cached = EntryAt(slot, position);
+      entry = FakeEntry(entry, cached.token);
+      Require(cached.hash == entry, "another context's entry, or none, at position", position);
+      reading = FakeAttend(reading, entry);
+      if (position >= chunk.start_position) {
+        const size_t row = position - chunk.start_position;
+        ReadRow(slot, reading, result, &report);
+        if (row < chunk.logprob_targets.size()) {
+          report.prompt_logprobs.push_back(FakePromptLogprob(
+              options_, reading, chunk.logprob_targets[row], slot.init.num_prompt_logprobs));
+          report.prompt_logprobs.back().slot = chunk.slot;
+        }
+      }
+    }
+    result->dropped_pairs += report.dropped_pairs;
+    if (!report.prompt_logprobs.empty() || !report.routed_experts.empty() ||
+        report.dropped_pairs > 0) {
+      result->reports.push_back(std::move(report));
+    }
+    if (!chunk.sample) return;
+    Sample(chunk, chunk.slot, slot.num_tokens, reading, result);
+    for (const int32_t fork : chunk.fork_slots) {
+      if (!IsSlot(fork)) return;
+      Require(slots_[fork].admitted_in_step == num_steps_, "a fork of an earlier step", fork);
+      Sample(chunk, fork, slot.num_tokens, reading, result);
+    }
+  }
+
+  void ReadRow(const Slot& slot, uint64_t reading, RankResult* result, ChunkReport* report) {
+    report->dropped_pairs += FakeDroppedPairs(options_, reading);
+    for (int layer = 0; layer < options_.num_layers; ++layer) {
+      for (int32_t i = 0; i < ExpertsPerToken(slot); ++i) {
+        const int32_t expert = FakeExpert(options_, reading, layer, i);
+        ++result->expert_counts[layer * options_.num_experts + expert];
+        if (slot.init.routed_experts) {
+          report->routed_experts.push_back(static_cast<int16_t>(expert));
+        }
+      }
+    }
+  }
+
+  void Sample(const SequenceChunk& chunk, int32_t slot_id, int64_t position, uint64_t reading,
+              RankResult* result) {
+    Slot& slot = slots_[slot_id];
+    const SlotInit& init = slot.init;
+    SampledToken sample =
+        FakeDraw(options_, reading, slot.history, init.sampling, init.choice_index, position,
+                 chunk.suppress ? init.suppressed_token_ids : std::vector<int32_t>(),
+                 init.num_logprobs);
+    sample.slot = slot_id;
+    slot.last_sampled = sample.token_id;
+    slot.history.Add(init.sampling, sample.token_id);
     result->samples.push_back(std::move(sample));
   }
 
   const FakeRankOptions options_;
   std::vector<Slot> slots_;
-  std::vector<int64_t> owner_;  // [num_blocks] tenant that wrote last
-  int64_t last_tenant_ = 0;
+  std::vector<CacheEntry> cache_;  // [num_blocks * block_size]
+  int64_t num_steps_ = 0;
   std::string breach_;
 };
 
