@@ -23,7 +23,8 @@ struct TokenLogprob {
 struct PromptReport {
   int32_t prompt_tokens = 0;
   int32_t cached_tokens = 0;           // of them, those taken from the prefix cache
-  std::vector<TokenLogprob> logprobs;  // where asked for: of each token but the first
+  std::vector<TokenLogprob> logprobs;  // where asked for: of each token but the first; fewer where
+                                       // the time was over before the prompt was computed
 };
 
 // How one continuation ended normally.

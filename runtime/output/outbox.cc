@@ -18,13 +18,31 @@ void MoveAppend(std::vector<T>&& from, std::vector<T>* to) {
   }
 }
 
+size_t LogprobBytes(const std::vector<TokenLogprob>& logprobs) {
+  size_t bytes = 0;
+  for (const TokenLogprob& logprob : logprobs) {
+    bytes += sizeof(logprob) + logprob.top.size() * sizeof(logprob.top[0]);
+  }
+  return bytes;
+}
+
+// `from` follows `to` in the same continuation.
+void Join(GenerationDelta&& from, GenerationDelta* to) {
+  if (from.prompt) to->prompt = std::move(from.prompt);
+  to->text += from.text;
+  MoveAppend(std::move(from.token_ids), &to->token_ids);
+  MoveAppend(std::move(from.logprobs), &to->logprobs);
+  MoveAppend(std::move(from.routed_experts), &to->routed_experts);
+  if (from.finish) to->finish = std::move(from.finish);
+}
+
 }  // namespace
 
 size_t DeltaBytes(const GenerationDelta& delta) {
-  size_t bytes = delta.text.size() + delta.token_ids.size() * sizeof(delta.token_ids[0]);
-  for (const TokenLogprob& logprob : delta.logprobs) {
-    bytes += sizeof(logprob) + logprob.top.size() * sizeof(logprob.top[0]);
-  }
+  size_t bytes = delta.text.size() + delta.token_ids.size() * sizeof(delta.token_ids[0]) +
+                 delta.routed_experts.size() * sizeof(delta.routed_experts[0]) +
+                 LogprobBytes(delta.logprobs);
+  if (delta.prompt) bytes += LogprobBytes(delta.prompt->logprobs);
   return bytes;
 }
 
@@ -35,10 +53,31 @@ Outbox::Outbox(size_t max_bytes, std::function<void()> on_ready)
 
 bool Outbox::TakeWake() { return std::exchange(reader_waits_, false); }
 
+bool Outbox::TakeFirst(int32_t choice) {
+  const auto index = static_cast<size_t>(choice);
+  if (index >= has_begun_.size()) has_begun_.resize(index + 1, false);
+  const bool is_first = !has_begun_[index];
+  has_begun_[index] = true;
+  return is_first;
+}
+
+void Outbox::Add(GenerationDelta delta, size_t bytes, size_t counted_bytes) {
+  pending_bytes_ += bytes;
+  counted_bytes_ += counted_bytes;
+  for (Waiting& waiting : waiting_) {
+    if (waiting.delta.choice != delta.choice) continue;
+    Join(std::move(delta), &waiting.delta);
+    waiting.bytes += bytes;
+    waiting.counted_bytes += counted_bytes;
+    return;
+  }
+  waiting_.push_back({std::move(delta), bytes, counted_bytes});
+}
+
 void Outbox::Drop() {
-  pending_ = GenerationDelta();
+  waiting_.clear();
   pending_bytes_ = 0;
-  has_delta_ = false;
+  counted_bytes_ = 0;
 }
 
 bool Outbox::OnDelta(GenerationDelta delta) {
@@ -47,21 +86,14 @@ bool Outbox::OnDelta(GenerationDelta delta) {
     MutexLock lock(mutex_);
     if (closed_) return false;
     const size_t bytes = DeltaBytes(delta);
-    if (has_delta_ && pending_bytes_ + bytes > max_bytes_) {
+    const bool is_first = TakeFirst(delta.choice);
+    if (!is_first && !waiting_.empty() && counted_bytes_ + bytes > max_bytes_) {
       overflowed_ = true;
       closed_ = true;
       Drop();
       return false;
     }
-    if (pending_.text.empty()) {
-      pending_.text = std::move(delta.text);
-    } else {
-      pending_.text += delta.text;
-    }
-    MoveAppend(std::move(delta.token_ids), &pending_.token_ids);
-    MoveAppend(std::move(delta.logprobs), &pending_.logprobs);
-    pending_bytes_ += bytes;
-    has_delta_ = true;
+    Add(std::move(delta), bytes, is_first ? 0 : bytes);
     must_wake = TakeWake();
   }
   if (must_wake && on_ready_) on_ready_();
@@ -72,8 +104,9 @@ void Outbox::OnFinish(const GenerationFinish& finish) {
   bool must_wake = false;
   {
     MutexLock lock(mutex_);
-    MOED_CHECK(!finish_, "a request ends twice");
-    finish_ = finish;
+    MOED_CHECK(!end_, "a request ends twice");
+    end_ = finish;
+    if (!finish.status.ok()) Drop();
     must_wake = TakeWake();
   }
   if (must_wake && on_ready_) on_ready_();
@@ -81,14 +114,21 @@ void Outbox::OnFinish(const GenerationFinish& finish) {
 
 std::optional<OutboxMessage> Outbox::Pop() {
   MutexLock lock(mutex_);
-  if (!has_delta_ && (!finish_ || finish_taken_)) {
-    reader_waits_ = true;
-    return std::nullopt;
+  OutboxMessage message;
+  if (!waiting_.empty()) {
+    Waiting& oldest = waiting_.front();
+    pending_bytes_ -= oldest.bytes;
+    counted_bytes_ -= oldest.counted_bytes;
+    message.delta = std::move(oldest.delta);
+    waiting_.pop_front();
   }
-  OutboxMessage message{std::move(pending_), finish_};
-  finish_taken_ = finish_.has_value();
-  Drop();
-  return message;
+  if (waiting_.empty() && end_ && !end_taken_) {
+    message.end = end_;
+    end_taken_ = true;
+  }
+  if (message.delta || message.end) return message;
+  reader_waits_ = true;
+  return std::nullopt;
 }
 
 void Outbox::Close() {

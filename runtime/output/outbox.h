@@ -2,8 +2,10 @@
 #pragma once
 
 #include <cstddef>
+#include <deque>
 #include <functional>
 #include <optional>
+#include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "kernels/core/mutex.h"
@@ -11,57 +13,75 @@
 
 namespace moed {
 
-// What the writer takes out: all deltas since the last Pop in one, and the finish after the last.
+// What the writer takes out. At least one of the two is set.
 struct OutboxMessage {
-  GenerationDelta delta;
-  std::optional<GenerationFinish> finish;
+  std::optional<GenerationDelta> delta;  // all that waited of one continuation, in one
+  std::optional<GenerationFinish> end;   // with the last message; not OK: alone
 };
 
-// The sink of one request. Deltas that wait are joined, so a slow reader gets fewer and larger
-// messages; one for whom more than `max_bytes` wait is cut off: what waits is dropped, OnDelta says
-// false, and the finish alone remains. Thread-safe; nothing blocks.
+// The sink of one request. Deltas of a continuation that wait are joined, those of different ones
+// never, so a slow reader gets fewer and larger messages. The continuation that has waited longest
+// is taken out first. Thread-safe; nothing blocks.
+//
+// A reader for whom more than `max_bytes` wait is cut off: what waits is dropped, OnDelta says
+// false, and the end alone remains. An empty box takes any delta, and the first delta of each
+// continuation does not count: with echo it holds the prompt, and n of them come at once, which the
+// request's own limits bound.
 //
 // Wakes: `on_ready` is called once each time the writer has found the box empty (at first it has)
 // and something arrives. Between Pops that return a message it is not called. It runs on the output
-// thread without a lock held, may call Pop, and is not called again once the finish has arrived and
+// thread without a lock held, may call Pop, and is not called again once the end has arrived and
 // that call has returned.
 class Outbox : public GenerationSink {
  public:
-  // max_bytes >= 1 counts text, ids and logprobs (DeltaBytes). An empty box takes any delta.
+  // max_bytes >= 1, of DeltaBytes.
   Outbox(size_t max_bytes, std::function<void()> on_ready);
 
   bool OnDelta(GenerationDelta delta) override;
+  // What waits is dropped unless the status is OK.
   void OnFinish(const GenerationFinish& finish) override;
 
-  // All that waits, or nullopt where nothing does: on_ready will then tell. After the message with
-  // the finish there is nothing more.
+  // What waits of one continuation, or nullopt where nothing does: on_ready will then tell. After
+  // the message with the end there is nothing more.
   std::optional<OutboxMessage> Pop();
 
-  // The reader has gone: what waits is dropped and OnDelta says false. The finish still arrives.
+  // The reader has gone: what waits is dropped and OnDelta says false. The end still arrives.
   void Close();
 
   bool overflowed() const;
   size_t pending_bytes() const;
 
  private:
+  struct Waiting {
+    GenerationDelta delta;
+    size_t bytes = 0;
+    size_t counted_bytes = 0;  // those that count against max_bytes_
+  };
+
   // Whether the writer must be told of what has just arrived.
   bool TakeWake() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Whether this is a continuation's first delta.
+  bool TakeFirst(int32_t choice) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Add(GenerationDelta delta, size_t bytes, size_t counted_bytes)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Drop() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const size_t max_bytes_;
   const std::function<void()> on_ready_;
   mutable Mutex mutex_;
-  GenerationDelta pending_ ABSL_GUARDED_BY(mutex_);
+  std::deque<Waiting> waiting_ ABSL_GUARDED_BY(mutex_);  // one per continuation, oldest first
+  std::vector<bool> has_begun_ ABSL_GUARDED_BY(mutex_);  // by continuation, as far as known
   size_t pending_bytes_ ABSL_GUARDED_BY(mutex_) = 0;
-  bool has_delta_ ABSL_GUARDED_BY(mutex_) = false;
-  std::optional<GenerationFinish> finish_ ABSL_GUARDED_BY(mutex_);
-  bool finish_taken_ ABSL_GUARDED_BY(mutex_) = false;
+  size_t counted_bytes_ ABSL_GUARDED_BY(mutex_) = 0;
+  std::optional<GenerationFinish> end_ ABSL_GUARDED_BY(mutex_);
+  bool end_taken_ ABSL_GUARDED_BY(mutex_) = false;
   bool reader_waits_ ABSL_GUARDED_BY(mutex_) = true;
   bool closed_ ABSL_GUARDED_BY(mutex_) = false;
   bool overflowed_ ABSL_GUARDED_BY(mutex_) = false;
 };
 
-// Memory that a delta stands for, in bytes.
+// Memory that a delta stands for, in bytes: text, ids, log probabilities (the prompt's too) and
+// experts.
 size_t DeltaBytes(const GenerationDelta& delta);
 
 }  // namespace moed

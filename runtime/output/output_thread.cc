@@ -23,12 +23,18 @@ void OutputThread::PostOpen(OutputOpen open) {
   Post(std::move(open));
 }
 
-void OutputThread::PostTokens(std::vector<SequenceToken> tokens) {
-  if (tokens.empty()) return;
+void OutputThread::PostStep(StepOutput step) {
+  if (step.reports.empty() && step.tokens.empty()) return;
   MutexLock lock(mutex_);
   while (num_queued_steps_ >= kMaxQueuedSteps) processed_.Wait(mutex_);
   ++num_queued_steps_;
-  Post(std::move(tokens));
+  Post(std::move(step));
+}
+
+void OutputThread::PostTimeouts(std::vector<SequenceTimeout> timeouts) {
+  if (timeouts.empty()) return;
+  MutexLock lock(mutex_);
+  Post(std::move(timeouts));
 }
 
 void OutputThread::PostEnds(std::vector<SequenceEnd> ends) {
@@ -62,18 +68,28 @@ void OutputThread::Run() {
       event = std::move(queue_.front());
       queue_.pop_front();
     }
-    if (auto* open = std::get_if<OutputOpen>(&event)) {
-      processor_.Open(std::move(*open));
-    } else if (const Tokens* tokens = std::get_if<Tokens>(&event)) {
-      for (const SequenceToken& token : *tokens) processor_.Token(token);
-    } else if (const Ends* ends = std::get_if<Ends>(&event)) {
-      for (const SequenceEnd& end : *ends) processor_.End(end);
-    }
+    const bool is_step = std::holds_alternative<StepOutput>(event);
+    std::visit([this](auto&& value) { Process(std::move(value)); }, std::move(event));
     MutexLock lock(mutex_);
-    if (std::holds_alternative<Tokens>(event)) --num_queued_steps_;
+    if (is_step) --num_queued_steps_;
     ++num_processed_;
     processed_.NotifyAll();
   }
+}
+
+void OutputThread::Process(OutputOpen&& open) { processor_.Open(std::move(open)); }
+
+void OutputThread::Process(StepOutput&& step) {
+  for (SequenceReport& report : step.reports) processor_.Report(std::move(report));
+  for (const SequenceToken& token : step.tokens) processor_.Token(token);
+}
+
+void OutputThread::Process(const Timeouts& timeouts) {
+  for (const SequenceTimeout& timeout : timeouts) processor_.Timeout(timeout);
+}
+
+void OutputThread::Process(const Ends& ends) {
+  for (const SequenceEnd& end : ends) processor_.End(end);
 }
 
 }  // namespace moed

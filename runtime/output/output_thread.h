@@ -12,7 +12,8 @@
 
 namespace moed {
 
-// Runs an OutputProcessor over a queue. Events are processed in the order they were posted.
+// Runs an OutputProcessor over a queue. Events are processed in the order they were posted, which
+// must be that of the scheduler's calls they come from.
 class OutputThread {
  public:
   // `on_closing` is called on the output thread.
@@ -22,9 +23,10 @@ class OutputThread {
 
   // Never blocks: the scheduler's queue bounds how many streams are open.
   void PostOpen(OutputOpen open) ABSL_LOCKS_EXCLUDED(mutex_);
-  // One step's worth. Blocks while kMaxQueuedSteps of them wait: the engine does not run ahead of
-  // its output without bound.
-  void PostTokens(std::vector<SequenceToken> tokens) ABSL_LOCKS_EXCLUDED(mutex_);
+  // What one step gave; its reports go first. Blocks while kMaxQueuedSteps of them wait: the engine
+  // does not run ahead of its output without bound.
+  void PostStep(StepOutput step) ABSL_LOCKS_EXCLUDED(mutex_);
+  void PostTimeouts(std::vector<SequenceTimeout> timeouts) ABSL_LOCKS_EXCLUDED(mutex_);
   void PostEnds(std::vector<SequenceEnd> ends) ABSL_LOCKS_EXCLUDED(mutex_);
 
   // Blocks until all that was posted before has been processed.
@@ -35,12 +37,16 @@ class OutputThread {
   static constexpr int kMaxQueuedSteps = 64;
 
  private:
-  using Tokens = std::vector<SequenceToken>;
+  using Timeouts = std::vector<SequenceTimeout>;
   using Ends = std::vector<SequenceEnd>;
-  using Event = std::variant<OutputOpen, Tokens, Ends>;
+  using Event = std::variant<OutputOpen, StepOutput, Timeouts, Ends>;
 
   void Post(Event event) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Run();
+  void Process(OutputOpen&& open);
+  void Process(StepOutput&& step);
+  void Process(const Timeouts& timeouts);
+  void Process(const Ends& ends);
 
   OutputProcessor processor_;  // the output thread's
   Mutex mutex_;

@@ -4,7 +4,8 @@
 
 namespace moed {
 
-StopMatcher::StopMatcher(const std::vector<std::string>& stop_strings) {
+StopMatcher::StopMatcher(const std::vector<std::string>& stop_strings, bool include_match)
+    : include_match_(include_match) {
   for (const std::string& text : stop_strings) {
     Pattern pattern;
     pattern.text = text;
@@ -41,7 +42,7 @@ int StopMatcher::Feed(absl::string_view text, bool may_match, std::string* out) 
     const int complete = Advance(byte);
     held_.push_back(byte);
     if (complete != kNoMatch && may_match) {
-      held_.resize(held_.size() - patterns_[complete].text.size());
+      if (!include_match_) held_.resize(held_.size() - patterns_[complete].text.size());
       Flush(out);
       return complete;
     }

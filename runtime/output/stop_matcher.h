@@ -19,13 +19,14 @@ class StopMatcher {
  public:
   static constexpr int kNoMatch = -1;
 
-  // An empty stop string never matches.
-  explicit StopMatcher(const std::vector<std::string>& stop_strings);
+  // An empty stop string never matches. With `include_match` the stop string that matched is let
+  // through as well.
+  explicit StopMatcher(const std::vector<std::string>& stop_strings, bool include_match = false);
 
   // Appends to `out` what `text` lets through. Returns the index of the stop string that matched,
-  // or kNoMatch. After a match the text before it has been let through, the rest is dropped, and
-  // nothing may be fed any more. With `may_match` false, matches that end in `text` do not count,
-  // while one that begins in it and ends later does.
+  // or kNoMatch. After a match the text before it (include_match: up to its end) has been let
+  // through, the rest is dropped, and nothing may be fed any more. With `may_match` false, matches
+  // that end in `text` do not count, while one that begins in it and ends later does.
   int Feed(absl::string_view text, bool may_match, std::string* out);
 
   // Lets through what is held back: the text has ended.
@@ -44,6 +45,7 @@ class StopMatcher {
   // Feeds one byte to every pattern. The pattern that is complete, or kNoMatch.
   int Advance(char byte);
 
+  const bool include_match_;
   std::vector<Pattern> patterns_;
   std::string held_;
 };

@@ -54,7 +54,10 @@ struct StoppingParams {
 struct ResponseOptions {
   bool text = true;                  // false: token ids only, no tokenizer needed
   int32_t num_logprobs = -1;         // -1: none; 0: of the token; n: and of the n most likely
-  int32_t num_prompt_logprobs = -1;  // the same for the prompt's tokens
+  int32_t num_prompt_logprobs = -1;  // the same for the prompt's tokens; where num_logprobs >= 0
+                                     // and echo: at least that many
+  // Of those in the PromptReport, where it is to have fewer than the echo needs; -1: none.
+  std::optional<int32_t> num_reported_prompt_logprobs;
   bool echo = false;                 // the prompt comes first in text, ids and logprobs
   bool skip_special_tokens = true;   // in text
   bool routed_experts = false;       // experts of every token of prompt and continuation
