@@ -15,6 +15,7 @@
 #include "runtime/model/routing_statistics.h"
 #include "runtime/model/routing_windows.h"
 #include "runtime/model/token_routing.h"
+#include "runtime/model/token_routing_report.h"
 #include "runtime/schedule/batch_plan.h"
 #include "runtime/schedule/request.h"
 

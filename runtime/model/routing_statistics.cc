@@ -55,4 +55,26 @@ std::vector<RoutingSummary> SummarizeRoutingByLayer(absl::Span<const int64_t> co
   return summaries;
 }
 
+RepetitionSummary SummarizeRepetition(int64_t num_rows, int64_t same_first, int64_t any_shared) {
+  RepetitionSummary summary;
+  summary.num_rows = num_rows;
+  if (num_rows == 0) return summary;
+  const double rows = static_cast<double>(num_rows);
+  summary.first = static_cast<double>(same_first) / rows;
+  summary.any = static_cast<double>(any_shared) / rows;
+  return summary;
+}
+
+RandomRepetition RandomRepetitionOf(int num_experts, int experts_per_token) {
+  MOED_CHECK(experts_per_token >= 1 && experts_per_token <= num_experts,
+             "a token chooses among the layer's experts");
+  const double n = num_experts;
+  RandomRepetition random;
+  random.first = 1 / n;
+  // Neither of the second token's two is among the first one's: (n - 2) / n * (n - 3) / (n - 1).
+  random.any =
+      experts_per_token == 1 ? random.first : 1 - (n - 2) / n * std::max(0.0, n - 3) / (n - 1);
+  return random;
+}
+
 }  // namespace moed

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <vector>
@@ -13,8 +14,8 @@ namespace moed {
 // What one rank counted in one step; the fields of RankResult that are kept over time.
 struct RoutingCounts {
   absl::Span<const int64_t> expert_counts;  // [num_layers * num_experts]
-  absl::Span<const int64_t> same_first;     // [num_layers]
-  absl::Span<const int64_t> any_shared;     // [num_layers]
+  absl::Span<const int64_t> same_first;     // [num_layers], or empty: nothing to repeat
+  absl::Span<const int64_t> any_shared;     // [num_layers], or empty
   int64_t repetition_rows = 0;
   int64_t dropped_pairs = 0;
 };
@@ -67,10 +68,12 @@ class RoutingWindows {
   Window Query(std::optional<std::chrono::seconds> window, TimePoint now) const;
 
  private:
-  // Buckets of one length, each named by its number since the start; the newest num_buckets stay.
+  // Buckets of one length, each named by its number since the start. Opening one may take the place
+  // of an old one.
   struct Ring {
-    Ring(int num_layers, int num_experts, std::chrono::seconds length, int64_t num_buckets);
+    Ring(int num_layers, int num_experts, std::chrono::seconds bucket, std::chrono::seconds span);
 
+    int64_t NumberAt(std::chrono::steady_clock::duration since_start) const;
     // The sums of bucket `number`, emptied where they are an older one's.
     RoutingSums& Open(int64_t number);
     // Adds the buckets from number `first` on to `sums`.
@@ -81,19 +84,19 @@ class RoutingWindows {
     std::vector<int64_t> numbers;  // which bucket each holds; -1: none yet
   };
 
-  // Number of the bucket of `length` that `now` is in.
-  int64_t BucketAt(TimePoint now, std::chrono::seconds length) const;
-  // Makes the bucket of `now` the open one.
-  void Advance(TimePoint now);
+  std::chrono::steady_clock::duration SinceStart(TimePoint now) const;
+  const RoutingSums& open() const;
 
+  const int num_layers_;
+  const int num_experts_;
   const TimePoint start_;
   TimePoint latest_;  // time never runs back behind this
-  // Counts go to the open fine bucket alone, and from there, when it closes, to the other two.
+  // Counts go to the open fine bucket alone, and when it closes also to the coarse one and to
+  // closed_.
   int64_t open_number_ = 0;
-  RoutingSums* open_ = nullptr;
   Ring fine_;
   Ring coarse_;
-  RoutingSums closed_;  // since the start, without the open bucket
+  RoutingSums closed_;  // since the start
 };
 
 }  // namespace moed
