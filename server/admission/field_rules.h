@@ -20,6 +20,28 @@ absl::Status CheckRange(absl::string_view field, T value, T low, T high) {
       absl::StrCat(field, " must be in [", low, ", ", high, "], got ", value));
 }
 
+// INVALID_ARGUMENT, "<field> must be in (low, high], got <value>".
+template <typename T>
+absl::Status CheckRangeAbove(absl::string_view field, T value, T low, T high) {
+  if (value > low && value <= high) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat(field, " must be in (", low, ", ", high, "], got ", value));
+}
+
+// INVALID_ARGUMENT, "<field>[<index>] must have 1 to <limit> bytes, got <bytes>".
+inline absl::Status CheckTextBytes(absl::string_view field, int index, absl::string_view text,
+                                   int32_t limit) {
+  if (!text.empty() && text.size() <= static_cast<size_t>(limit)) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat(field, "[", index, "] must have 1 to ", limit, " bytes, got ", text.size()));
+}
+
+// What a field that needs a tokenizer is told on a model without one.
+inline absl::Status NoTokenizerError(absl::string_view field) {
+  return absl::FailedPreconditionError(absl::StrCat(
+      field, " needs a tokenizer, and this model has none: it takes and gives token ids"));
+}
+
 // INVALID_ARGUMENT, "<field> has <count> entries, at most <limit> are allowed".
 inline absl::Status CheckCount(absl::string_view field, int64_t count, int64_t limit) {
   if (count <= limit) return absl::OkStatus();

@@ -1,27 +1,21 @@
 #include "server/admission/request_validator.h"
 
 #include <algorithm>
-#include <limits>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "kernels/core/status.h"
 #include "server/admission/field_rules.h"
+#include "server/admission/sampling_rules.h"
+#include "server/admission/stopping_rules.h"
 #include "server/admission/supported_fields.h"
 
 namespace moed {
 namespace {
 
 constexpr size_t kMaxRequestIdBytes = 128;
-constexpr float kMaxTemperature = 100.0F;
-
-absl::Status NoTokenizer(absl::string_view field) {
-  return absl::FailedPreconditionError(
-      absl::StrCat(field,
-                   " needs a tokenizer, and this model has none: it takes and gives token "
-                   "ids"));
-}
+constexpr int32_t kMaxPriority = 100;
 
 }  // namespace
 
@@ -33,7 +27,7 @@ absl::Status CheckModelName(absl::string_view name, const ServedModel& model) {
 
 absl::StatusOr<RenderedChat> RenderChatPrompt(const v1::ChatPrompt& chat, const ServedModel& model,
                                               const RequestLimits& limits) {
-  if (model.tokenizer == nullptr) return NoTokenizer("chat");
+  if (model.tokenizer == nullptr) return NoTokenizerError("chat");
   if (!model.chat_format.has_value()) {
     return absl::FailedPreconditionError("chat: this model has no chat format");
   }
@@ -57,13 +51,18 @@ absl::StatusOr<AdmittedRequest> RequestValidator::Admit(const v1::GenerateReques
   AdmittedRequest admitted;
   GenerationRequest& result = admitted.request;
   MOED_ASSIGN_OR_RETURN(result.request_id, RequestId(request.request_id()));
-  MOED_ASSIGN_OR_RETURN(result.sampling, Sampling(request.sampling(), model));
+  MOED_ASSIGN_OR_RETURN(result.sampling,
+                        CheckSampling(request.sampling(), model, limits_, random_));
   MOED_RETURN_IF_ERROR(Response(request.response(), model, &admitted));
+  MOED_ASSIGN_OR_RETURN(result.experts_per_token, ExpertsPerToken(request.moe(), model));
+  MOED_ASSIGN_OR_RETURN(result.scheduling, Scheduling(request.scheduling(), model));
+  MOED_ASSIGN_OR_RETURN(result.cache, Cache(request.cache()));
   // The prompt comes late: a request that is refused for another field costs no tokenising.
-  MOED_RETURN_IF_ERROR(Stopping(request.stopping(), model, 1).status());
+  MOED_RETURN_IF_ERROR(CheckStopping(request.stopping(), model, limits_, 1).status());
   MOED_ASSIGN_OR_RETURN(result.prompt_token_ids, PromptTokens(request, model));
   const int64_t prompt_tokens = static_cast<int64_t>(result.prompt_token_ids.size());
-  MOED_ASSIGN_OR_RETURN(result.stopping, Stopping(request.stopping(), model, prompt_tokens));
+  MOED_ASSIGN_OR_RETURN(result.stopping,
+                        CheckStopping(request.stopping(), model, limits_, prompt_tokens));
   if (!result.stopping.stop_strings.empty()) result.response.text = true;
   return admitted;
 }
@@ -75,7 +74,7 @@ absl::StatusOr<std::vector<int32_t>> RequestValidator::PromptTokens(
   switch (request.prompt_case()) {
     case v1::GenerateRequest::kText:
       field = "text";
-      if (model.tokenizer == nullptr) return NoTokenizer(field);
+      if (model.tokenizer == nullptr) return NoTokenizerError(field);
       if (request.text().empty()) {
         return absl::InvalidArgumentError("text must not be empty");
       }
@@ -108,89 +107,69 @@ absl::StatusOr<std::vector<int32_t>> RequestValidator::PromptTokens(
   return tokens;
 }
 
-absl::StatusOr<SamplingParams> RequestValidator::Sampling(const v1::SamplingParams& sampling,
-                                                          const ServedModel& model) const {
-  SamplingParams result;
-  result.temperature =
-      sampling.has_temperature() ? sampling.temperature() : model.default_temperature();
-  result.top_k = sampling.has_top_k() ? sampling.top_k() : model.default_top_k();
-  result.top_p = sampling.has_top_p() ? sampling.top_p() : model.default_top_p();
-  result.min_p = sampling.has_min_p() ? sampling.min_p() : model.default_min_p();
-  MOED_RETURN_IF_ERROR(
-      CheckRange("sampling.temperature", result.temperature, 0.0F, kMaxTemperature));
-  MOED_RETURN_IF_ERROR(
-      CheckRange("sampling.top_k", result.top_k, 0, std::numeric_limits<int32_t>::max()));
-  if (!(result.top_p > 0.0F && result.top_p <= 1.0F)) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("sampling.top_p must be in (0, 1], got ", result.top_p));
-  }
-  MOED_RETURN_IF_ERROR(CheckRange("sampling.min_p", result.min_p, 0.0F, 1.0F));
-  if (sampling.has_n()) {
-    MOED_RETURN_IF_ERROR(CheckRange("sampling.n", sampling.n(), 1, limits_.n));
-    if (sampling.n() > 1) {
-      return absl::FailedPreconditionError("sampling.n above 1 is not supported by this build");
-    }
-  }
-  result.seed = sampling.has_seed() ? sampling.seed() : random_();
-  return result;
-}
-
-absl::StatusOr<StoppingParams> RequestValidator::Stopping(const v1::StoppingParams& stopping,
-                                                          const ServedModel& model,
-                                                          int64_t prompt_tokens) const {
-  constexpr int32_t kMaxInt = std::numeric_limits<int32_t>::max();
-  StoppingParams result;
-  result.max_tokens = stopping.has_max_tokens() ? stopping.max_tokens() : kMaxInt;
-  result.min_tokens = stopping.min_tokens();
-  MOED_RETURN_IF_ERROR(CheckRange("stopping.max_tokens", result.max_tokens, 1, kMaxInt));
-  if (result.min_tokens < 0 || result.min_tokens > result.max_tokens) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("stopping.min_tokens must be in [0, max_tokens"
-                     "], got ",
-                     result.min_tokens));
-  }
-  if (!stopping.has_max_tokens()) {
-    result.max_tokens = std::max(limits_.default_max_tokens, result.min_tokens);
-  }
-  // The last token of a continuation is not read again, so it needs no place in the context.
-  const int32_t room = static_cast<int32_t>(model.context_tokens - prompt_tokens + 1);
-  result.max_tokens = std::min(result.max_tokens, room);
-  result.min_tokens = std::min(result.min_tokens, result.max_tokens);
-
-  MOED_RETURN_IF_ERROR(
-      CheckCount("stopping.stop_strings", stopping.stop_strings_size(), limits_.stop_strings));
-  for (int index = 0; index < stopping.stop_strings_size(); ++index) {
-    const std::string& stop = stopping.stop_strings(index);
-    if (stop.empty() || stop.size() > static_cast<size_t>(limits_.stop_string_bytes)) {
-      return absl::InvalidArgumentError(absl::StrCat("stopping.stop_strings[", index,
-                                                     "] must have 1 to ", limits_.stop_string_bytes,
-                                                     " bytes, got ", stop.size()));
-    }
-    result.stop_strings.push_back(stop);
-  }
-  if (!result.stop_strings.empty() && model.tokenizer == nullptr) {
-    return NoTokenizer("stopping.stop_strings");
-  }
-  MOED_RETURN_IF_ERROR(CheckCount("stopping.stop_token_ids", stopping.stop_token_ids_size(),
-                                  limits_.stop_token_ids));
-  MOED_ASSIGN_OR_RETURN(
-      result.stop_token_ids,
-      CheckTokenIds("stopping.stop_token_ids", stopping.stop_token_ids(), model.config.vocab_size));
-  if (!stopping.ignore_eos()) result.eos_token_ids = model.eos_token_ids();
-  return result;
-}
-
 absl::Status RequestValidator::Response(const v1::ResponseOptions& response,
                                         const ServedModel& model, AdmittedRequest* admitted) const {
-  if (response.text() && model.tokenizer == nullptr) return NoTokenizer("response.text");
+  if (response.text() && model.tokenizer == nullptr) return NoTokenizerError("response.text");
+  ResponseOptions& result = admitted->request.response;
   admitted->send_text = response.has_text() ? response.text() : model.tokenizer != nullptr;
   admitted->send_token_ids = response.has_token_ids() ? response.token_ids() : !admitted->send_text;
-  admitted->request.response.text = admitted->send_text;
+  result.text = admitted->send_text;
   if (response.has_logprobs()) {
     MOED_RETURN_IF_ERROR(CheckRange("response.logprobs", response.logprobs(), 0, limits_.logprobs));
-    admitted->request.response.num_logprobs = response.logprobs();
+    result.num_logprobs = response.logprobs();
   }
+  if (response.has_prompt_logprobs()) {
+    MOED_RETURN_IF_ERROR(
+        CheckRange("response.prompt_logprobs", response.prompt_logprobs(), 0, limits_.logprobs));
+    result.num_prompt_logprobs = response.prompt_logprobs();
+  }
+  result.echo = response.echo();
+  // The echoed prompt has log probabilities like the rest; what is told of the prompt apart from it
+  // does not change.
+  if (result.echo && result.num_logprobs > result.num_prompt_logprobs) {
+    result.num_reported_prompt_logprobs = result.num_prompt_logprobs;
+    result.num_prompt_logprobs = result.num_logprobs;
+  }
+  if (response.has_skip_special_tokens()) {
+    result.skip_special_tokens = response.skip_special_tokens();
+  }
+  if (response.routed_experts() && !limits_.routed_experts) {
+    return absl::PermissionDeniedError(
+        "response.routed_experts is off on this server; its operator can allow it with "
+        "--allow-routed-experts");
+  }
+  result.routed_experts = response.routed_experts();
   return absl::OkStatus();
+}
+
+absl::StatusOr<int32_t> RequestValidator::ExpertsPerToken(const v1::MoeParams& moe,
+                                                          const ServedModel& model) const {
+  if (!moe.has_experts_per_token()) return 0;
+  MOED_RETURN_IF_ERROR(CheckRange("moe.experts_per_token", moe.experts_per_token(), 1,
+                                  model.max_experts_per_token(limits_)));
+  return moe.experts_per_token();
+}
+
+absl::StatusOr<SchedulingParams> RequestValidator::Scheduling(
+    const v1::SchedulingParams& scheduling, const ServedModel& model) const {
+  SchedulingParams result;
+  MOED_RETURN_IF_ERROR(
+      CheckRange("scheduling.priority", scheduling.priority(), -kMaxPriority, kMaxPriority));
+  result.priority = scheduling.priority();
+  if (!scheduling.has_home_rank()) return result;
+  MOED_RETURN_IF_ERROR(
+      CheckRange("scheduling.home_rank", scheduling.home_rank(), 0, model.num_ranks - 1));
+  result.home_rank = scheduling.home_rank();
+  return result;
+}
+
+absl::StatusOr<CacheParams> RequestValidator::Cache(const v1::CacheParams& cache) const {
+  if (cache.salt().size() > static_cast<size_t>(limits_.cache_salt_bytes)) {
+    return absl::InvalidArgumentError(absl::StrCat("cache.salt must have at most ",
+                                                   limits_.cache_salt_bytes, " bytes, got ",
+                                                   cache.salt().size()));
+  }
+  return CacheParams{.bypass = cache.bypass(), .salt = cache.salt()};
 }
 
 absl::StatusOr<std::string> RequestValidator::RequestId(absl::string_view requested) const {

@@ -50,12 +50,12 @@ class RequestValidator {
  private:
   absl::StatusOr<std::vector<int32_t>> PromptTokens(const v1::GenerateRequest& request,
                                                     const ServedModel& model) const;
-  absl::StatusOr<SamplingParams> Sampling(const v1::SamplingParams& sampling,
-                                          const ServedModel& model) const;
-  absl::StatusOr<StoppingParams> Stopping(const v1::StoppingParams& stopping,
-                                          const ServedModel& model, int64_t prompt_tokens) const;
   absl::Status Response(const v1::ResponseOptions& response, const ServedModel& model,
                         AdmittedRequest* admitted) const;
+  absl::StatusOr<int32_t> ExpertsPerToken(const v1::MoeParams& moe, const ServedModel& model) const;
+  absl::StatusOr<SchedulingParams> Scheduling(const v1::SchedulingParams& scheduling,
+                                              const ServedModel& model) const;
+  absl::StatusOr<CacheParams> Cache(const v1::CacheParams& cache) const;
   absl::StatusOr<std::string> RequestId(absl::string_view requested) const;
 
   RequestLimits limits_;

@@ -16,15 +16,31 @@ namespace {
 using google::protobuf::FieldDescriptor;
 using google::protobuf::Message;
 
-constexpr absl::string_view kRequestFields[] = {"request_id", "model",     "text",     "token_ids",
-                                                "chat",       "sampling",  "stopping", "response",
-                                                "moe",        "scheduling"};
-constexpr absl::string_view kSamplingFields[] = {"temperature", "top_k", "top_p",
-                                                 "min_p",       "seed",  "n"};
-constexpr absl::string_view kStoppingFields[] = {"max_tokens", "min_tokens", "stop_strings",
-                                                 "stop_token_ids", "ignore_eos"};
-constexpr absl::string_view kResponseFields[] = {"text", "token_ids", "logprobs"};
-constexpr absl::string_view kExpertLoadFields[] = {"model"};
+constexpr absl::string_view kRequestFields[] = {"request_id", "model",      "text",     "token_ids",
+                                                "chat",       "sampling",   "stopping", "response",
+                                                "moe",        "scheduling", "cache"};
+constexpr absl::string_view kSamplingFields[] = {"temperature",
+                                                 "top_k",
+                                                 "top_p",
+                                                 "min_p",
+                                                 "typical_p",
+                                                 "seed",
+                                                 "n",
+                                                 "bad_words",
+                                                 "presence_penalty",
+                                                 "frequency_penalty",
+                                                 "logit_bias",
+                                                 "repetition_penalty",
+                                                 "allowed_token_ids"};
+constexpr absl::string_view kStoppingFields[] = {"max_tokens",     "min_tokens",   "stop_strings",
+                                                 "stop_token_ids", "include_stop", "ignore_eos",
+                                                 "time_limit_ms"};
+constexpr absl::string_view kResponseFields[] = {
+    "text", "token_ids",           "logprobs",      "prompt_logprobs",
+    "echo", "skip_special_tokens", "routed_experts"};
+constexpr absl::string_view kMoeFields[] = {"experts_per_token"};
+constexpr absl::string_view kSchedulingFields[] = {"priority", "home_rank"};
+constexpr absl::string_view kCacheFields[] = {"bypass", "salt"};
 
 absl::Status Check(const Message& message, absl::string_view path,
                    absl::Span<const absl::string_view> supported) {
@@ -47,13 +63,10 @@ absl::Status CheckSupportedFields(const v1::GenerateRequest& request) {
   status.Update(Check(request.sampling(), "sampling.", kSamplingFields));
   status.Update(Check(request.stopping(), "stopping.", kStoppingFields));
   status.Update(Check(request.response(), "response.", kResponseFields));
-  status.Update(Check(request.moe(), "moe.", {}));
-  status.Update(Check(request.scheduling(), "scheduling.", {}));
+  status.Update(Check(request.moe(), "moe.", kMoeFields));
+  status.Update(Check(request.scheduling(), "scheduling.", kSchedulingFields));
+  status.Update(Check(request.cache(), "cache.", kCacheFields));
   return status;
-}
-
-absl::Status CheckSupportedFields(const v1::GetExpertLoadRequest& request) {
-  return Check(request, "", kExpertLoadFields);
 }
 
 }  // namespace moed

@@ -9,5 +9,7 @@ namespace moed {
 
 absl::StatusOr<v1::GetExpertLoadResponse> GetExpertLoad(const v1::GetExpertLoadRequest& request,
                                                         const Serving& serving);
+absl::StatusOr<v1::GetExpertTokensResponse> GetExpertTokens(
+    const v1::GetExpertTokensRequest& request, const Serving& serving);
 
 }  // namespace moed

@@ -52,9 +52,14 @@ void DescribeRequests(const ServedModel& model, const RequestLimits& limits, v1:
   allowed->set_stop_token_ids(static_cast<uint32_t>(limits.stop_token_ids));
   allowed->set_logprobs(static_cast<uint32_t>(limits.logprobs));
   allowed->set_chat_messages(static_cast<uint32_t>(limits.chat_messages));
-  allowed->set_n(1);
+  allowed->set_n(static_cast<uint32_t>(limits.n));
   allowed->set_queued_requests(static_cast<uint32_t>(limits.queued_requests));
   allowed->set_default_max_tokens(static_cast<uint32_t>(limits.default_max_tokens));
+  allowed->set_logit_bias(static_cast<uint32_t>(limits.logit_bias));
+  allowed->set_bad_words(static_cast<uint32_t>(limits.bad_words));
+  allowed->set_bad_word_bytes(static_cast<uint32_t>(limits.bad_word_bytes));
+  allowed->set_experts_per_token(static_cast<uint32_t>(model.max_experts_per_token(limits)));
+  allowed->set_routed_experts(limits.routed_experts);
   v1::DefaultSampling* sampling = result->mutable_default_sampling();
   sampling->set_temperature(model.default_temperature());
   sampling->set_top_k(model.default_top_k());

@@ -34,7 +34,7 @@ GenerationStream::GenerationStream(const GenerationCall& call, size_t stream_buf
                                    CallCounter* live_calls)
     : live_calls_(live_calls),
       engine_(call.serving.engine),
-      messages_(call.admitted, call.serving.model->config.top_k),
+      messages_(call.admitted, *call.serving.model),
       outbox_(std::make_shared<Outbox>(stream_buffer_bytes, [this] { Pump(); })) {
   live_calls_->Enter();
 }
@@ -42,14 +42,12 @@ GenerationStream::GenerationStream(const GenerationCall& call, size_t stream_buf
 void GenerationStream::Pump() {
   std::optional<OutboxMessage> waiting = outbox_->Pop();
   if (!waiting.has_value()) return;
-  const std::optional<GenerationFinish>& finish = waiting->finish;
-  if (finish.has_value() && !finish->status.ok()) {
-    Finish(ToGrpcStatus(FinalStatus(*finish)));
+  if (!waiting->delta.has_value()) {
+    Finish(ToGrpcStatus(FinalStatus(*waiting->end)));
     return;
   }
-  write_buffer_ = SerializeMessage(
-      messages_.Next(std::move(waiting->delta), finish.has_value() ? &*finish : nullptr));
-  if (finish.has_value()) {
+  write_buffer_ = SerializeMessage(messages_.Next(*std::move(waiting->delta)));
+  if (waiting->end.has_value()) {
     StartWriteAndFinish(&write_buffer_, grpc::WriteOptions(), grpc::Status::OK);
   } else {
     StartWrite(&write_buffer_);

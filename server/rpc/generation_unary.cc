@@ -7,25 +7,22 @@
 namespace moed {
 namespace {
 
-// Collects on the output thread; the answer is bounded by max_tokens.
+// Collects on the output thread; the answer is bounded by n and max_tokens.
 class CollectingSink : public GenerationSink {
  public:
   CollectingSink(const GenerationCall& call, GenerationUnary* reactor,
                  grpc::ByteBuffer* response_bytes)
-      : messages_(call.admitted, call.serving.model->config.top_k),
+      : messages_(call.admitted, *call.serving.model),
         reactor_(reactor),
         response_bytes_(response_bytes) {}
 
   bool OnDelta(GenerationDelta delta) override {
-    AppendToResponse(messages_.Next(std::move(delta), nullptr), &response_);
+    AppendToResponse(messages_.Next(std::move(delta)), &response_);
     return true;
   }
 
   void OnFinish(const GenerationFinish& finish) override {
-    if (finish.status.ok()) {
-      AppendToResponse(messages_.Next({}, &finish), &response_);
-      *response_bytes_ = SerializeMessage(response_);
-    }
+    if (finish.status.ok()) *response_bytes_ = SerializeMessage(response_);
     reactor_->End(finish.status);
   }
 

@@ -67,4 +67,14 @@ grpc::ServerUnaryReactor* ExpertServiceImpl::GetExpertLoad(grpc::CallbackServerC
       });
 }
 
+grpc::ServerUnaryReactor* ExpertServiceImpl::GetExpertTokens(grpc::CallbackServerContext* context,
+                                                             const grpc::ByteBuffer* request,
+                                                             grpc::ByteBuffer* response) {
+  return AnswerUnary<v1::GetExpertTokensRequest>(
+      context, *state_, request, response,
+      [](const v1::GetExpertTokensRequest& message, const Serving& serving) {
+        return moed::GetExpertTokens(message, serving);
+      });
+}
+
 }  // namespace moed

@@ -53,13 +53,17 @@ class ModelServiceImpl
 };
 
 class ExpertServiceImpl
-    : public v1::ExpertService::WithRawCallbackMethod_GetExpertLoad<v1::ExpertService::Service> {
+    : public v1::ExpertService::WithRawCallbackMethod_GetExpertLoad<
+          v1::ExpertService::WithRawCallbackMethod_GetExpertTokens<v1::ExpertService::Service>> {
  public:
   explicit ExpertServiceImpl(const ServingState* state) : state_(state) {}
 
   grpc::ServerUnaryReactor* GetExpertLoad(grpc::CallbackServerContext* context,
                                           const grpc::ByteBuffer* request,
                                           grpc::ByteBuffer* response) override;
+  grpc::ServerUnaryReactor* GetExpertTokens(grpc::CallbackServerContext* context,
+                                            const grpc::ByteBuffer* request,
+                                            grpc::ByteBuffer* response) override;
 
  private:
   const ServingState* state_;

@@ -11,6 +11,7 @@
 #include "runtime/checkpoint/model_config.h"
 #include "runtime/tokenizer/chat_format.h"
 #include "runtime/tokenizer/tokenizer.h"
+#include "server/state/request_limits.h"
 
 namespace moed {
 
@@ -36,6 +37,12 @@ struct ServedModel {
   int32_t default_top_k() const { return defaults.top_k.value_or(0); }
   float default_top_p() const { return defaults.top_p.value_or(1.0F); }
   float default_min_p() const { return defaults.min_p.value_or(0.0F); }
+
+  // Experts that a request may send each token to.
+  int32_t max_experts_per_token(const RequestLimits& limits) const {
+    return limits.experts_per_token > 0 ? limits.experts_per_token
+                                        : static_cast<int32_t>(config.top_k);
+  }
 };
 
 }  // namespace moed
