@@ -1,11 +1,10 @@
 #include <algorithm>
-#include <cmath>
 #include <cstdint>
 #include <limits>
 
 #include "kernels/core/check.h"
-#include "kernels/core/philox.h"
-#include "kernels/cpu/fast/falling_order.h"
+#include "kernels/cpu/adjust_logits.h"
+#include "kernels/cpu/fast/draw.h"
 #include "kernels/cpu/fast/fast_ops.h"
 #include "kernels/cpu/fast/log_softmax.h"
 
@@ -14,59 +13,44 @@ namespace {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
-// Where no token has a chance: the lowest id that is not suppressed, or 0.
-int32_t LowestAllowed(absl::Span<const int32_t> suppressed, int64_t vocab, uint64_t* scratch) {
-  const auto size = std::min<int64_t>(static_cast<int64_t>(suppressed.size()), vocab);
-  for (int64_t i = 0; i < vocab; ++i) scratch[i] = 0;
-  for (const int32_t id : suppressed) scratch[id] = 1;
-  for (int64_t id = 0; id <= size && id < vocab; ++id) {
-    if (scratch[id] == 0) return static_cast<int32_t>(id);
+// Step 4 of SamplingRow. `kept` is scratch memory [vocab]. Returns whether any token was listed.
+bool RemoveTokens(const SamplingRow& row, int64_t vocab, float* logits, float* kept) {
+  const absl::Span<const int32_t> allowed = row.allowed_token_ids;
+  if (!allowed.empty()) {
+    MOED_CHECK(static_cast<int64_t>(allowed.size()) <= vocab,
+               "Sample: more allowed tokens than the vocabulary has");
+    for (size_t i = 0; i < allowed.size(); ++i) {
+      MOED_CHECK(allowed[i] >= 0 && allowed[i] < vocab,
+                 "Sample: an allowed token id is out of range");
+      kept[i] = logits[allowed[i]];
+    }
+    std::fill_n(logits, vocab, -kInfinity);
+    for (size_t i = 0; i < allowed.size(); ++i) logits[allowed[i]] = kept[i];
+  }
+  for (const int32_t id : row.suppressed_token_ids) {
+    MOED_CHECK(id >= 0 && id < vocab, "Sample: a suppressed token id is out of range");
+    logits[id] = -kInfinity;
+  }
+  return !allowed.empty() || !row.suppressed_token_ids.empty();
+}
+
+// Where no token has a chance: the lowest allowed id that is not suppressed, else the lowest
+// allowed id, else 0. `marks` is scratch memory [vocab].
+int32_t LowestAllowed(const SamplingRow& row, int64_t vocab, uint64_t* marks) {
+  constexpr uint64_t kAllowed = 1;
+  constexpr uint64_t kSuppressed = 2;
+  std::fill_n(marks, vocab, row.allowed_token_ids.empty() ? kAllowed : 0);
+  for (const int32_t id : row.allowed_token_ids) marks[id] |= kAllowed;
+  for (const int32_t id : row.suppressed_token_ids) marks[id] |= kSuppressed;
+  for (const uint64_t wanted : {kAllowed, kAllowed | kSuppressed}) {
+    const uint64_t* found = std::find(marks, marks + vocab, wanted);
+    if (found != marks + vocab) return static_cast<int32_t>(found - marks);
   }
   return 0;
 }
 
 int32_t LowestIdOf(const float* logits, int64_t vocab, float value) {
   return static_cast<int32_t>(std::find(logits, logits + vocab, value) - logits);
-}
-
-// All cuts keep a first part of the falling order, so only that part is ever sorted.
-int32_t Draw(const IsaKernels& isa, const float* logits, int64_t vocab, float largest,
-             const SamplingRow& row, uint64_t* keys) {
-  FallingOrder order(logits, vocab, largest, row.temperature, keys);
-  const auto probability = [&](int64_t i) {
-    const double below = static_cast<double>(logits[order.id(i)]) - largest;
-    return std::exp(below / row.temperature);
-  };
-  int64_t kept = row.top_k == 0 ? vocab : std::min<int64_t>(row.top_k, vocab);
-  double total = 0;
-  if (kept == vocab) {
-    total = isa.sum_exp(logits, vocab, largest, row.temperature);
-  } else {
-    for (int64_t i = 0; i < kept && order.Has(i); ++i) total += probability(i);
-  }
-  if (row.top_p < 1.0F || row.min_p > 0) {
-    const double wanted = row.top_p < 1.0F ? row.top_p * total : 2 * total;
-    double cumulative = 0;
-    int64_t i = 0;
-    for (; i < kept && order.Has(i) && (i == 0 || cumulative < wanted); ++i) {
-      const double p = probability(i);
-      if (i > 0 && (p < row.min_p || p == 0)) break;
-      cumulative += p;
-    }
-    kept = i;
-    total = cumulative;
-  }
-  const double wanted = UniformForToken(row.seed, row.choice_index, row.position) * total;
-  double cumulative = 0;
-  int32_t drawn = LowestIdOf(logits, vocab, largest);
-  for (int64_t i = 0; i < kept && order.Has(i); ++i) {
-    const double p = probability(i);
-    if (p == 0) break;
-    drawn = order.id(i);
-    cumulative += p;
-    if (cumulative > wanted) break;
-  }
-  return drawn;
 }
 
 void SampleRow(const IsaKernels& isa, const SampleArgs& args, int64_t r, float* tamed,
@@ -79,15 +63,12 @@ void SampleRow(const IsaKernels& isa, const SampleArgs& args, int64_t r, float* 
     WriteTop(softmax, tamed, vocab, args.top_ids.data<int32_t>() + r * kMaxLogprobs,
              args.top_logprobs.data<float>() + r * kMaxLogprobs);
   }
-  for (const int32_t id : row.suppressed_token_ids) {
-    MOED_CHECK(id >= 0 && id < vocab, "Sample: a suppressed token id is out of range");
-    tamed[id] = -kInfinity;
-  }
-  const float largest =
-      row.suppressed_token_ids.empty() ? softmax.largest : isa.maximum(tamed, vocab);
+  const bool adjusted = AdjustLogits(row, vocab, tamed);
+  const bool removed = RemoveTokens(row, vocab, tamed, reinterpret_cast<float*>(keys));
+  const float largest = adjusted || removed ? isa.maximum(tamed, vocab) : softmax.largest;
   int32_t token = 0;
   if (largest == -kInfinity) {
-    token = LowestAllowed(row.suppressed_token_ids, vocab, keys);
+    token = LowestAllowed(row, vocab, keys);
   } else if (row.temperature == 0) {
     token = LowestIdOf(tamed, vocab, largest);
   } else {

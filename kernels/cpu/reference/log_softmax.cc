@@ -12,7 +12,7 @@ constexpr float kInfinity = std::numeric_limits<float>::infinity();
 std::vector<Candidate>& SortedRow(const float* logits, int64_t vocab,
                                   std::vector<Candidate>& falling) {
   falling.clear();
-  for (int32_t id = 0; id < vocab; ++id) falling.push_back({Tame(logits[id]), id, 0});
+  for (int32_t id = 0; id < vocab; ++id) falling.push_back({Tame(logits[id]), id, 0, 0});
   std::sort(falling.begin(), falling.end(), Falls);
   return falling;
 }

@@ -24,7 +24,8 @@ absl::Status ReferenceBackend::PrepareWorkspace(const WorkspaceLimits& limits) {
   scratch_.ffn.resize(size(limits.ffn));
   scratch_.row.resize(size(limits.head_dim));
   scratch_.candidates.reserve(size(limits.vocab));
-  scratch_.alternatives.reserve(size(limits.vocab));
+  scratch_.logits.resize(size(limits.vocab));
+  scratch_.removed.resize(size(limits.vocab));
   return absl::OkStatus();
 }
 

@@ -48,16 +48,18 @@ class Expert final : public ExpertWeight {
 struct Candidate {
   float logit;
   int32_t id;
-  double probability;
+  double probability;  // up to a common factor
+  double oddity;       // distance of its surprise from the entropy
 };
 
 // Scratch memory of one call at a time, sized by Backend::PrepareWorkspace.
 struct Scratch {
-  std::vector<float> scores;            // [max(max_context_tokens, num_experts)]
-  std::vector<float> ffn;               // [ffn]
-  std::vector<float> row;               // [head_dim]
-  std::vector<Candidate> candidates;    // [vocab]
-  std::vector<Candidate> alternatives;  // [vocab]
+  std::vector<float> scores;          // [max(max_context_tokens, num_experts)]
+  std::vector<float> ffn;             // [ffn]
+  std::vector<float> row;             // [head_dim]
+  std::vector<float> logits;          // [vocab]
+  std::vector<bool> removed;          // [vocab]
+  std::vector<Candidate> candidates;  // [vocab]
 };
 
 void Embed(const EmbedArgs& args);

@@ -69,6 +69,8 @@ struct IsaKernels {
   float (*maximum)(const float* x, int64_t size);  // no NaN in x; size >= 1
   // Sum of exp((x[i] - largest) / temperature).
   double (*sum_exp)(const float* x, int64_t size, float largest, float temperature);
+  // Sum of z exp(z), z = (x[i] - largest) / temperature; a z of -infinity adds 0.
+  double (*sum_z_exp)(const float* x, int64_t size, float largest, float temperature);
 };
 
 // Floats of scratch memory for `rows` query rows of `head_dim`, for any instruction set.

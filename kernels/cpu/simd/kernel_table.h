@@ -25,6 +25,7 @@ constexpr IsaKernels MakeKernelTable(const char* name) {
       .attend = Attend,
       .maximum = Maximum,
       .sum_exp = SumExp,
+      .sum_z_exp = SumZExp,
   };
 }
 

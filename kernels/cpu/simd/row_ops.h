@@ -69,13 +69,16 @@ float Maximum(const float* x, int64_t size) {
   return largest;
 }
 
-double SumExp(const float* x, int64_t size, float largest, float temperature) {
+// Sum of term(z), z = (x[i] - largest) / temperature, over vectors.
+template <typename Term>
+MOED_INLINE double SumTerms(const float* x, int64_t size, float largest, float temperature,
+                            Term term) {
   constexpr int64_t kPiece = int64_t{32} * kLanes;  // short float sums, added up in double
   double sum = 0;
   for (int64_t at = 0; at < size; at += kPiece) {
     F32 lanes{};
     ForVectors(size - at < kPiece ? size - at : kPiece, [&](int64_t i, int64_t n) {
-      F32 value = Exp((LoadUpTo(x + at + i, n) - Set(largest)) / Set(temperature));
+      F32 value = term((LoadUpTo(x + at + i, n) - Set(largest)) / Set(temperature));
       if (n < kLanes) {
         float part[kLanes] = {};
         StorePart(value, n, part);
@@ -86,6 +89,16 @@ double SumExp(const float* x, int64_t size, float largest, float temperature) {
     sum += SumLanes(lanes);
   }
   return sum;
+}
+
+double SumExp(const float* x, int64_t size, float largest, float temperature) {
+  return SumTerms(x, size, largest, temperature, [](F32 z) { return Exp(z); });
+}
+
+double SumZExp(const float* x, int64_t size, float largest, float temperature) {
+  constexpr float kNothing = -100.0F;  // exp of less is 0, and -infinity * 0 is no number
+  return SumTerms(x, size, largest, temperature,
+                  [](F32 z) { return Select(z < Set(kNothing), F32{}, z * Exp(z)); });
 }
 
 }  // namespace
