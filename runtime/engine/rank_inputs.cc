@@ -34,6 +34,9 @@ RankInputs::Layout::Layout(const Limits& limits) {
   chunk_starts = place(AddBytes(limits.max_chunks, 1));
   context_lengths = place(limits.max_chunks);
   logit_rows = place(limits.max_chunks);
+  num_choices = place(limits.max_rows);
+  scored_rows = place(limits.max_rows);
+  scored_targets = place(limits.max_rows);
   block_tables = place(MulBytes(limits.max_chunks, limits.max_blocks_per_chunk));
   num_elements = end;
 }
@@ -51,8 +54,39 @@ absl::StatusOr<std::unique_ptr<RankInputs>> RankInputs::Create(Backend& backend,
   return inputs;
 }
 
-void RankInputs::Load(Stream& stream, const RankBatch& batch, const RankSlots& slots,
-                      ForwardInput& input) {
+void RankInputs::WriteRows(const SequenceChunk& chunk, const RankSlots& slots, Written& written) {
+  const int32_t num_choices = slots.experts_per_token(chunk.slot);
+  if (num_choices != limits_.max_experts_per_token) written.all_have_most_choices = false;
+  int32_t position = chunk.start_position;
+  for (const int32_t token : chunk.tokens) {
+    const int32_t row = written.rows++;
+    // A negative token tells Embed the slot: EmbedArgs::input_tokens.
+    Host(layout_.input_tokens)[row] = token == kLastSampledToken ? -1 - chunk.slot : token;
+    Host(layout_.positions)[row] = position;
+    Host(layout_.slot_mapping)[row] = slots.CacheSlot(chunk.slot, position);
+    Host(layout_.num_choices)[row] = num_choices;
+    written.num_pairs += num_choices;
+    ++position;
+  }
+}
+
+void RankInputs::WriteLogitRows(const SequenceChunk& chunk, int32_t first_row, Written& written) {
+  const int64_t num_draws = chunk.sample ? 1 + static_cast<int64_t>(chunk.fork_slots.size()) : 0;
+  MOED_CHECK(chunk.sample || chunk.fork_slots.empty(), "a fork of a chunk that draws nothing");
+  MOED_CHECK(written.logit_rows + num_draws <= limits_.max_chunks, "more draws than sequences");
+  for (int64_t draw = 0; draw < num_draws; ++draw) {
+    Host(layout_.logit_rows)[written.logit_rows++] = written.rows - 1;
+  }
+  MOED_CHECK(chunk.logprob_targets.size() <= chunk.tokens.size(), "more targets than tokens");
+  int32_t row = first_row;
+  for (const int32_t target : chunk.logprob_targets) {
+    Host(layout_.scored_rows)[written.scored_rows] = row++;
+    Host(layout_.scored_targets)[written.scored_rows] = target;
+    ++written.scored_rows;
+  }
+}
+
+StepInput RankInputs::Load(Stream& stream, const RankBatch& batch, const RankSlots& slots) {
   const int64_t num_chunks = static_cast<int64_t>(batch.chunks.size());
   MOED_CHECK(num_chunks <= limits_.max_chunks, "more chunks than sequences");
   MOED_CHECK(batch.num_rows() <= limits_.max_rows, "more rows than a step's budget");
@@ -61,23 +95,15 @@ void RankInputs::Load(Stream& stream, const RankBatch& batch, const RankSlots& s
     max_blocks = std::max(max_blocks, static_cast<int64_t>(slots.blocks(chunk.slot).size()));
   }
 
-  int32_t row = 0;
-  int64_t num_logit_rows = 0;
+  Written written;
   Host(layout_.chunk_starts)[0] = 0;
   for (int64_t c = 0; c < num_chunks; ++c) {
     const SequenceChunk& chunk = batch.chunks[static_cast<size_t>(c)];
-    int32_t position = chunk.start_position;
-    for (const int32_t token : chunk.tokens) {
-      // A negative token tells Embed the slot: EmbedArgs::input_tokens.
-      Host(layout_.input_tokens)[row] = token == kLastSampledToken ? -1 - chunk.slot : token;
-      Host(layout_.positions)[row] = position;
-      Host(layout_.slot_mapping)[row] = slots.CacheSlot(chunk.slot, position);
-      ++row;
-      ++position;
-    }
-    Host(layout_.chunk_starts)[c + 1] = row;
-    Host(layout_.context_lengths)[c] = position;
-    if (chunk.sample) Host(layout_.logit_rows)[num_logit_rows++] = row - 1;
+    const int32_t first_row = written.rows;
+    WriteRows(chunk, slots, written);
+    WriteLogitRows(chunk, first_row, written);
+    Host(layout_.chunk_starts)[c + 1] = written.rows;
+    Host(layout_.context_lengths)[c] = chunk.start_position + written.rows - first_row;
     const absl::Span<const int32_t> blocks = slots.blocks(chunk.slot);
     int32_t* table = Host(layout_.block_tables) + c * max_blocks;
     std::fill(std::copy(blocks.begin(), blocks.end(), table), table + max_blocks, 0);
@@ -89,14 +115,25 @@ void RankInputs::Load(Stream& stream, const RankBatch& batch, const RankSlots& s
   const auto view = [this](int64_t element, int64_t count) {
     return ConstTensorView(Device(element), DType::kInt32, {count});
   };
-  input.input_tokens = view(layout_.input_tokens, row);
-  input.positions = view(layout_.positions, row);
-  input.slot_mapping = view(layout_.slot_mapping, row);
-  input.chunk_starts = view(layout_.chunk_starts, num_chunks + 1);
-  input.context_lengths = view(layout_.context_lengths, num_chunks);
-  input.logit_rows = view(layout_.logit_rows, num_logit_rows);
-  input.block_tables =
+  StepInput input;
+  ForwardInput& forward = input.forward;
+  forward.step = batch.step;
+  forward.exchange = {.strategy = batch.exchange, .padded_rows = batch.padded_rows};
+  forward.input_tokens = view(layout_.input_tokens, written.rows);
+  forward.positions = view(layout_.positions, written.rows);
+  forward.slot_mapping = view(layout_.slot_mapping, written.rows);
+  forward.chunk_starts = view(layout_.chunk_starts, num_chunks + 1);
+  forward.context_lengths = view(layout_.context_lengths, num_chunks);
+  forward.block_tables =
       ConstTensorView(Device(layout_.block_tables), DType::kInt32, {num_chunks, max_blocks});
+  if (!written.all_have_most_choices) {
+    forward.num_choices = view(layout_.num_choices, written.rows);
+  }
+  input.logit_rows = view(layout_.logit_rows, written.logit_rows);
+  input.scored_rows = view(layout_.scored_rows, written.scored_rows);
+  input.scored_targets = view(layout_.scored_targets, written.scored_rows);
+  input.num_pairs = written.num_pairs;
+  return input;
 }
 
 }  // namespace moed

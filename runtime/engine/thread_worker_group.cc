@@ -1,6 +1,7 @@
 #include "runtime/engine/thread_worker_group.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <limits>
 #include <string>
@@ -46,6 +47,16 @@ absl::Status ThreadWorkerGroup::CheckOptions() const {
   if (options_.num_kv_blocks < 0) {
     return OutOfRange("num_kv_blocks", options_.num_kv_blocks, "0 or more");
   }
+  if (const int64_t k = options_.max_experts_per_token;
+      k != 0 && (k < options_.config.top_k || k > options_.config.num_experts)) {
+    return OutOfRange("max_experts_per_token", k,
+                      absl::StrCat("0 or ", options_.config.top_k, " (the model's) to ",
+                                   options_.config.num_experts, " (all)"));
+  }
+  if (!(options_.capacity_factor >= 0) || std::isinf(options_.capacity_factor)) {
+    return absl::InvalidArgumentError(absl::StrCat("capacity_factor is ", options_.capacity_factor,
+                                                   ", expected 0 (none) or more"));
+  }
   if (options_.placement.has_value()) {
     MOED_CHECK(options_.placement->num_ranks() == options_.num_ranks &&
                    options_.placement->num_layers() == options_.config.num_layers &&
@@ -61,6 +72,10 @@ absl::StatusOr<WorkerLimits> ThreadWorkerGroup::MakeLimits(DType activation) con
   limits.max_sequences = options_.max_sequences_per_rank;
   limits.max_rows = options_.max_rows_per_step;
   limits.max_gather_rows = std::min(options_.max_gather_rows, options_.max_rows_per_step);
+  limits.max_experts_per_token =
+      options_.max_experts_per_token > 0 ? options_.max_experts_per_token : options_.config.top_k;
+  limits.capacity_factor = options_.capacity_factor;
+  limits.trace_routing = options_.trace_routing;
   limits.num_kv_blocks = options_.num_kv_blocks;
   if (limits.num_kv_blocks == 0) {
     limits.num_kv_blocks =
@@ -109,6 +124,9 @@ absl::StatusOr<WorkerGroupInfo> ThreadWorkerGroup::Start(const RankProgressCallb
   info.block_size = static_cast<int32_t>(options_.block_size);
   info.num_layers = static_cast<int>(config.num_layers);
   info.num_experts = static_cast<int>(config.num_experts);
+  info.experts_per_token = static_cast<int>(config.top_k);
+  info.max_experts_per_token = static_cast<int>(limits.max_experts_per_token);
+  info.vocab = static_cast<int32_t>(config.vocab_size);
   info.backend = backends.front()->Description();
 
   MOED_ASSIGN_OR_RETURN(

@@ -40,6 +40,15 @@ struct ThreadWorkerGroupOptions {
   int32_t max_sequences_per_rank = 64;
   int32_t max_rows_per_step = 512;
   int32_t max_gather_rows = 64;  // 0: no step gathers; cut to max_rows_per_step
+  // Experts that a sequence may ask for (SlotInit::experts_per_token): buffers and exchange are
+  // sized for it. [ModelConfig::top_k, num_experts]; 0: ModelConfig::top_k.
+  int32_t max_experts_per_token = 0;
+  // Where not 0, the pairs of a rank's rows in a step that exceed this multiple of an expert's even
+  // share are dropped, layer by layer (ExpertCapacity, LimitLoadArgs). Gives up the promise of the
+  // same bits: who is dropped depends on the batch. >= 0.
+  double capacity_factor = 0;
+  // Whether every step's result carries its rows with their choices (RankResult::routing).
+  bool trace_routing = false;
   // Memory that the group may take, compared with the plan before anything is allocated; unset: not
   // compared.
   std::optional<int64_t> available_memory_bytes;

@@ -7,7 +7,6 @@
 
 #include "absl/status/statusor.h"
 #include "kernels/backend.h"
-#include "kernels/core/buffer.h"
 #include "kernels/core/dtype.h"
 #include "parallel/communicator.h"
 #include "parallel/expert_placement.h"
@@ -15,6 +14,9 @@
 #include "runtime/checkpoint/model_config.h"
 #include "runtime/checkpoint/model_weights.h"
 #include "runtime/engine/rank_inputs.h"
+#include "runtime/engine/rank_prompt_scorer.h"
+#include "runtime/engine/rank_routing.h"
+#include "runtime/engine/rank_sampler.h"
 #include "runtime/engine/rank_slots.h"
 #include "runtime/model/activations.h"
 #include "runtime/model/heartbeat.h"
@@ -24,7 +26,7 @@
 
 namespace moed {
 
-// Sizes fixed at start; equal on all ranks. All positive, but for max_gather_rows: 0 means that no
+// Fixed at start; equal on all ranks. Sizes are positive, but for max_gather_rows: 0 means that no
 // step gathers.
 struct WorkerLimits {
   int64_t block_size = 0;
@@ -32,9 +34,12 @@ struct WorkerLimits {
   int64_t max_sequences = 0;  // slots
   int64_t max_rows = 0;       // rows of a step
   int64_t max_gather_rows = 0;
+  int64_t max_experts_per_token = 0;  // [ModelConfig::top_k, num_experts]; 0: ModelConfig::top_k
+  double capacity_factor = 0;         // 0: no pair is dropped; ExpertCapacity (expert_capacity.h)
+  bool trace_routing = false;         // whether RankResult::routing is filled
 
-  // A slot draws at most one token a step.
-  int64_t max_logit_rows() const { return max_sequences < max_rows ? max_sequences : max_rows; }
+  // A slot draws at most one token a step; with forks, more slots than there are rows.
+  int64_t max_logit_rows() const { return max_sequences; }
 };
 
 // What a worker works with; all outlive it.
@@ -48,8 +53,10 @@ struct WorkerParts {
   Heartbeat* heartbeat = nullptr;  // may be null
 };
 
-// Used by the rank's thread. After Create a step allocates nothing but the vectors of its result:
-// also where it admits a sequence, up to RankSlots::kReservedSuppressedIds suppressed tokens.
+// Used by the rank's thread. After Create a step allocates nothing but the vectors of its result,
+// and what the lists of an admission need that its slot has no room for: more than
+// RankSlots::kReservedSuppressedIds suppressed tokens, biases, allowed tokens, bad words, and the
+// tokens that penalties look back at.
 class Worker {
  public:
   // Device memory that Create takes, by MemoryKind; weights and workspace are 0: those are loaded
@@ -73,9 +80,9 @@ class Worker {
   Worker(const WorkerParts& parts, const WorkerLimits& limits);
   absl::Status Allocate();
   absl::Status PrepareWorkspace();
-  // Draws a token for every chunk that asks.
-  void Sample(const RankBatch& batch, int64_t num_logit_rows);
-  RankResult CollectResult(const RankBatch& batch) const;
+  // Takes the batch into the slots.
+  void Admit(const RankBatch& batch);
+  RankResult CollectResult(const RankBatch& batch);
 
   const WorkerParts parts_;
   const WorkerLimits limits_;
@@ -86,20 +93,9 @@ class Worker {
   std::unique_ptr<TokenDispatcher> dispatcher_;
   std::unique_ptr<RankInputs> inputs_;
   std::unique_ptr<Transformer> transformer_;
-  std::vector<SamplingRow> sampling_rows_;
-  Buffer last_sampled_;  // [max_sequences] int32
-
-  // What sampling gives, on the device and its copy on the host.
-  struct SampleBuffers {
-    Buffer token_ids;     // [max_logit_rows] int32
-    Buffer logprobs;      // [max_logit_rows] float32
-    Buffer top_ids;       // [max_logit_rows, kMaxLogprobs] int32
-    Buffer top_logprobs;  // [max_logit_rows, kMaxLogprobs] float32
-  };
-  SampleBuffers sampled_;
-  SampleBuffers sampled_host_;
-  Buffer expert_counts_host_;  // [num_layers, num_experts] int64
-  Buffer zero_counts_host_;    // same, all 0
+  std::unique_ptr<RankSampler> sampler_;
+  std::unique_ptr<RankPromptScorer> scorer_;
+  std::unique_ptr<RankRouting> routing_;
 };
 
 }  // namespace moed

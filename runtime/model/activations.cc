@@ -12,25 +12,30 @@ namespace {
 
 // Bytes of each buffer; Bytes sums them and Create allocates them, so that they cannot disagree.
 struct Sizes {
-  int64_t residual, normed, qkv, q, attention_out, topk_ids, topk_weights, head_rows, logits,
-      expert_counts;
+  int64_t residual, normed, qkv, q, attention_out, routed_ids, kept_ids, dropped, topk_weights,
+      head_rows, logits, expert_counts, first_row;
 };
 
 Sizes SizesOf(const ModelConfig& config, DType act, const ActivationLimits& limits) {
   constexpr DType kF32 = DType::kFloat32;
   const int64_t rows = limits.max_rows;
   const int64_t logit_rows = limits.max_logit_rows;
+  const int64_t width = limits.max_experts_per_token;
+  const int64_t dropping_rows = limits.limits_load ? rows : 0;
   return {
       .residual = TensorBytes(kF32, {rows, config.hidden}),
       .normed = TensorBytes(act, {rows, config.hidden}),
       .qkv = TensorBytes(kF32, {rows, config.qkv_features()}),
       .q = TensorBytes(kF32, {rows, config.q_features()}),
       .attention_out = TensorBytes(act, {rows, config.q_features()}),
-      .topk_ids = TensorBytes(DType::kInt32, {rows, config.top_k}),
-      .topk_weights = TensorBytes(kF32, {rows, config.top_k}),
+      .routed_ids = TensorBytes(DType::kInt32, {config.num_layers, rows, width}),
+      .kept_ids = TensorBytes(DType::kInt32, {dropping_rows, width}),
+      .dropped = TensorBytes(DType::kInt32, {dropping_rows}),
+      .topk_weights = TensorBytes(kF32, {rows, width}),
       .head_rows = TensorBytes(act, {logit_rows, config.hidden}),
       .logits = TensorBytes(kF32, {logit_rows, config.vocab_size}),
       .expert_counts = TensorBytes(DType::kInt64, {config.num_layers, config.num_experts}),
+      .first_row = TensorBytes(DType::kInt32, {1}),
   };
 }
 
@@ -41,8 +46,9 @@ int64_t Activations::Bytes(const ModelConfig& config, DType activation,
   const Sizes sizes = SizesOf(config, activation, limits);
   int64_t total = 0;
   for (const int64_t bytes :
-       {sizes.residual, sizes.normed, sizes.qkv, sizes.q, sizes.attention_out, sizes.topk_ids,
-        sizes.topk_weights, sizes.head_rows, sizes.logits, sizes.expert_counts}) {
+       {sizes.residual, sizes.normed, sizes.qkv, sizes.q, sizes.attention_out, sizes.routed_ids,
+        sizes.kept_ids, sizes.dropped, sizes.topk_weights, sizes.head_rows, sizes.logits,
+        sizes.expert_counts, sizes.first_row}) {
     total = AddBytes(total, bytes);
   }
   return total;
@@ -51,7 +57,8 @@ int64_t Activations::Bytes(const ModelConfig& config, DType activation,
 absl::StatusOr<std::unique_ptr<Activations>> Activations::Create(Backend& backend,
                                                                  const ModelConfig& config,
                                                                  const ActivationLimits& limits) {
-  MOED_CHECK(limits.max_rows > 0 && limits.max_logit_rows > 0, "a step has rows");
+  MOED_CHECK(limits.max_rows > 0 && limits.max_logit_rows > 0 && limits.max_experts_per_token > 0,
+             "a step has rows, and a row has experts");
   auto made = std::unique_ptr<Activations>(new Activations());
   made->act_ = backend.activation_dtype();
   made->limits_ = limits;
@@ -61,20 +68,22 @@ absl::StatusOr<std::unique_ptr<Activations>> Activations::Create(Backend& backen
   made->head_dim_ = config.head_dim;
   made->num_layers_ = config.num_layers;
   made->num_experts_ = config.num_experts;
-  made->top_k_ = config.top_k;
   made->vocab_ = config.vocab_size;
   const Sizes sizes = SizesOf(config, made->act_, limits);
-  const std::array<std::pair<Buffer*, int64_t>, 10> buffers{{
+  const std::array<std::pair<Buffer*, int64_t>, 13> buffers{{
       {&made->residual_, sizes.residual},
       {&made->normed_, sizes.normed},
       {&made->qkv_, sizes.qkv},
       {&made->q_, sizes.q},
       {&made->attention_out_, sizes.attention_out},
-      {&made->topk_ids_, sizes.topk_ids},
+      {&made->routed_ids_, sizes.routed_ids},
+      {&made->kept_ids_, sizes.kept_ids},
+      {&made->dropped_, sizes.dropped},
       {&made->topk_weights_, sizes.topk_weights},
       {&made->head_rows_, sizes.head_rows},
       {&made->logits_, sizes.logits},
       {&made->expert_counts_, sizes.expert_counts},
+      {&made->first_row_, sizes.first_row},
   }};
   for (const auto& [buffer, bytes] : buffers) {
     MOED_ASSIGN_OR_RETURN(*buffer, backend.Allocate(MemoryKind::kActivations, bytes));
@@ -95,11 +104,19 @@ TensorView Activations::q(int64_t rows) const {
 TensorView Activations::attention_out(int64_t rows) const {
   return attention_out_.View(act_, {rows, num_heads_ * head_dim_});
 }
-TensorView Activations::topk_ids(int64_t rows) const {
-  return topk_ids_.View(DType::kInt32, {rows, top_k_});
+TensorView Activations::routed_ids(int64_t rows) const {
+  return routed_ids_.View(DType::kInt32, {num_layers_, rows, limits_.max_experts_per_token});
 }
+TensorView Activations::layer_ids(int layer, int64_t rows) const {
+  const TensorView ids = routed_ids(rows).Rows(layer, 1);
+  return TensorView(ids.raw(), DType::kInt32, {rows, limits_.max_experts_per_token});
+}
+TensorView Activations::kept_ids(int64_t rows) const {
+  return kept_ids_.View(DType::kInt32, {rows, limits_.max_experts_per_token});
+}
+TensorView Activations::dropped(int64_t rows) const { return dropped_.View(DType::kInt32, {rows}); }
 TensorView Activations::topk_weights(int64_t rows) const {
-  return topk_weights_.View(DType::kFloat32, {rows, top_k_});
+  return topk_weights_.View(DType::kFloat32, {rows, limits_.max_experts_per_token});
 }
 TensorView Activations::head_rows(int64_t rows) const {
   return head_rows_.View(act_, {rows, hidden_});
@@ -110,5 +127,6 @@ TensorView Activations::logits(int64_t rows) const {
 TensorView Activations::expert_counts() const {
   return expert_counts_.View(DType::kInt64, {num_layers_, num_experts_});
 }
+ConstTensorView Activations::first_row() const { return first_row_.View(DType::kInt32, {1}); }
 
 }  // namespace moed

@@ -9,6 +9,7 @@
 #include "kernels/backend.h"
 #include "kernels/core/buffer.h"
 #include "kernels/core/dtype.h"
+#include "kernels/core/stream.h"
 #include "kernels/core/tensor_view.h"
 #include "runtime/checkpoint/model_config.h"
 
@@ -31,6 +32,11 @@ class KvCache {
   int64_t block_size() const { return block_size_; }
   TensorView keys(int layer) const { return View(keys_[layer]); }
   TensorView values(int layer) const { return View(values_[layer]); }
+
+  // Enqueues the copy of a whole block, of every layer. `from` is not `to`. `first_row` as CopyRow
+  // (copy_row.h).
+  void CopyBlock(Backend& backend, Stream& stream, ConstTensorView first_row, int64_t from,
+                 int64_t to) const;
 
  private:
   KvCache() = default;

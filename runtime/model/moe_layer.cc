@@ -3,6 +3,7 @@
 
 #include "kernels/core/status.h"
 #include "runtime/model/activations.h"
+#include "runtime/model/copy_row.h"
 #include "runtime/model/transformer.h"
 
 namespace moed {
@@ -15,7 +16,7 @@ absl::Status Transformer::MoeLayer(Stream& stream, int layer, const ForwardInput
   const int64_t num_tokens = input.num_tokens();
   const TensorView residual = parts_.activations->residual(num_tokens);
   const TensorView normed = parts_.activations->normed(num_tokens);
-  const TensorView topk_ids = parts_.activations->topk_ids(num_tokens);
+  const TensorView routed_ids = parts_.activations->layer_ids(layer, num_tokens);
   const TensorView topk_weights = parts_.activations->topk_weights(num_tokens);
   const TensorView layer_counts = parts_.activations->expert_counts().Rows(layer, 1);
 
@@ -28,15 +29,26 @@ absl::Status Transformer::MoeLayer(Stream& stream, int layer, const ForwardInput
       stream, {.x = normed,
                .weight = weights.router.View(DType::kFloat32, {config.num_experts, config.hidden}),
                .scoring = config.router_scoring,
-               .topk_ids = topk_ids,
+               .num_choices = input.num_choices,
+               .topk_ids = routed_ids,
                .topk_weights = topk_weights});
   backend.CountChoices(
-      stream, {.topk_ids = topk_ids,
+      stream, {.topk_ids = routed_ids,
                .counts = TensorView(layer_counts.raw(), DType::kInt64, {config.num_experts})});
+  // What is counted and reported is what the router chose.
+  TensorView kept_ids = routed_ids;
+  if (parts_.activations->limits().limits_load) {
+    kept_ids = parts_.activations->kept_ids(num_tokens);
+    CopyRow(backend, stream, parts_.activations->first_row(), routed_ids, kept_ids);
+    backend.LimitLoad(stream, {.capacity = input.expert_capacity,
+                               .num_experts = config.num_experts,
+                               .topk_ids = kept_ids,
+                               .dropped = parts_.activations->dropped(num_tokens)});
+  }
 
   MOED_ASSIGN_OR_RETURN(
       DispatchHandle handle,
-      parts_.dispatcher->Dispatch(stream, input.step, layer, input.exchange, normed, topk_ids));
+      parts_.dispatcher->Dispatch(stream, input.step, layer, input.exchange, normed, kept_ids));
   backend.ExpertFfn(stream, {.x = handle.rows(),
                              .experts = experts_[layer],
                              .expert_offsets = handle.expert_offsets(),

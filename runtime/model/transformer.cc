@@ -32,19 +32,18 @@ absl::Status Transformer::Forward(Stream& stream, const ForwardInput& input) {
     Attention(stream, layer, input);
     MOED_RETURN_IF_ERROR(MoeLayer(stream, layer, input));
   }
-  Head(stream, input);
   return absl::OkStatus();
 }
 
-void Transformer::Head(Stream& stream, const ForwardInput& input) {
-  const int64_t num_logit_rows = input.logit_rows.dim(0);
+void Transformer::Head(Stream& stream, int64_t num_tokens, ConstTensorView logit_rows) {
+  const int64_t num_logit_rows = logit_rows.dim(0);
   if (num_logit_rows == 0) return;
   EnterPart(-1, "head");
   const ModelConfig& config = *parts_.config;
   const TensorView rows = parts_.activations->head_rows(num_logit_rows);
   parts_.backend->RmsNorm(
-      stream, {.x = parts_.activations->residual(input.num_tokens()),
-               .row_index = input.logit_rows,
+      stream, {.x = parts_.activations->residual(num_tokens),
+               .row_index = logit_rows,
                .weight = parts_.replicated->final_norm.View(DType::kFloat32, {config.hidden}),
                .epsilon = static_cast<float>(config.rms_epsilon),
                .out = rows});

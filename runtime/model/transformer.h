@@ -29,7 +29,11 @@ struct ForwardInput {
   ConstTensorView chunk_starts;     // [num_chunks + 1] int32
   ConstTensorView context_lengths;  // [num_chunks] int32
   ConstTensorView block_tables;     // [num_chunks, max_blocks] int32
-  ConstTensorView logit_rows;       // [num_logit_rows] int32: rows that need logits
+  ConstTensorView num_choices;      // [num_tokens] int32, RouteArgs; a default view: the width of
+                                    // Activations::routed_ids for all
+  // Where Activations limits the load: the most pairs of this rank's rows that an expert serves in
+  // a layer.
+  int64_t expert_capacity = 0;
 
   int64_t num_tokens() const { return input_tokens.dim(0); }
 };
@@ -52,19 +56,24 @@ class Transformer {
  public:
   explicit Transformer(const TransformerParts& parts);
 
-  // Enqueues the pass; logits land in Activations::logits [num_logit_rows, vocab] float32, and the
-  // routing counts of this rank's rows are added to Activations::expert_counts
-  // [num_layers, num_experts] int64. Without rows the rank still joins every exchange.
+  // Enqueues the pass up to the last layer. The choices of this rank's rows land in
+  // Activations::routed_ids, and their number is added to Activations::expert_counts
+  // [num_layers, num_experts] int64; what the capacity drops of them is added to
+  // Activations::dropped. Without rows the rank still joins every exchange.
   // UNAVAILABLE when the group failed.
   absl::Status Forward(Stream& stream, const ForwardInput& input);
+
+  // Enqueues logits = head(norm(residual)) of some rows of the last pass, which had `num_tokens`:
+  // they land in Activations::logits [num_logit_rows, vocab] float32. logit_rows
+  // [num_logit_rows] int32 on the device, at most ActivationLimits::max_logit_rows; the same row
+  // may come twice.
+  void Head(Stream& stream, int64_t num_tokens, ConstTensorView logit_rows);
 
  private:
   // residual += attention(norm(residual)); attention.cc.
   void Attention(Stream& stream, int layer, const ForwardInput& input);
   // residual += experts(norm(residual)); moe_layer.cc.
   absl::Status MoeLayer(Stream& stream, int layer, const ForwardInput& input);
-  // logits = head(norm(residual)) of the rows that need them.
-  void Head(Stream& stream, const ForwardInput& input);
   void EnterPart(int layer, const char* part);
 
   const TransformerParts parts_;
