@@ -66,7 +66,7 @@ struct RankBatch {
   int32_t padded_rows = 0;  // gather: the most rows of any rank
   // This rank's own. A slot in `admitted` starts with an empty block table.
   std::vector<SlotInit> admitted;
-  std::vector<BlockCopy> block_copies;  // no block is both read and written
+  std::vector<BlockCopy> block_copies;  // in this order
   std::vector<SequenceChunk> chunks;    // may be empty: the rank still joins every collective
 
   int32_t num_rows() const {

@@ -88,6 +88,10 @@ void Scheduler::StepPlanner::PlanPrefills(int rank) {
 
 bool Scheduler::StepPlanner::MakeRoom(Sequence& sequence) {
   Rank& rank = scheduler_.ranks_[sequence.rank];
+  // The last to hold a shared block need not copy it.
+  if (sequence.must_copy_last_block && rank.blocks.num_users(sequence.blocks.back()) == 1) {
+    sequence.must_copy_last_block = false;
+  }
   const int64_t needed = scheduler_.BlocksFor(sequence.num_computed_tokens + 1);
   const bool needs_block = static_cast<int64_t>(sequence.blocks.size()) < needed;
   if (!needs_block && !sequence.must_copy_last_block) return true;

@@ -120,7 +120,6 @@ class FakeRank {
     for (const BlockCopy& copy : copies) {
       if (!IsBlock(copy.from) || !IsBlock(copy.to)) return;
       for (const BlockCopy& other : copies) {
-        Require(other.to != copy.from, "a block is read and written by copies", copy.from);
         Require(&other == &copy || other.to != copy.to, "a block is copied to twice", copy.to);
       }
       for (int32_t i = 0; i < options_.block_size; ++i) {

@@ -2,8 +2,10 @@
 #pragma once
 
 #include <chrono>
+#include <deque>
 #include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -27,7 +29,8 @@ inline GenerationRequest MakeRequest(int32_t num_prompt_tokens, int32_t max_toke
 }
 
 // One rank's share: "0[4,7)* 2@9*": slot 0 computes prompt positions 4 to 6 and samples, slot 2
-// decodes at position 9; '!' marks suppressed ids, '+' a slot filled in this step; "-" is nothing.
+// decodes at position 9; '!' marks suppressed ids, "/1" that slot 1 draws a token as well, '+' a
+// slot filled in this step; "-" is nothing.
 inline std::string BatchText(const RankBatch& batch) {
   std::vector<std::string> chunks;
   for (const SequenceChunk& chunk : batch.chunks) {
@@ -42,6 +45,7 @@ inline std::string BatchText(const RankBatch& batch) {
       absl::StrAppend(&text, chunk.slot, "[", chunk.start_position, ",", end, ")");
     }
     absl::StrAppend(&text, chunk.sample ? "*" : "", chunk.suppress ? "!" : "");
+    for (const int32_t fork : chunk.fork_slots) absl::StrAppend(&text, "/", fork);
     chunks.push_back(text);
   }
   return chunks.empty() ? "-" : absl::StrJoin(chunks, " ");
@@ -62,37 +66,45 @@ class SchedulerHarness {
   Scheduler& scheduler() { return scheduler_; }
   int32_t vocab() const { return vocab_; }
 
-  SequenceId Submit(GenerationRequest request) {
-    const absl::StatusOr<SequenceId> id = scheduler_.Submit(std::move(request));
+  SequenceId Submit(GenerationRequest request, int at_seconds = 0) {
+    const absl::StatusOr<SequenceId> id = scheduler_.Submit(std::move(request), At(at_seconds));
     EXPECT_TRUE(id.ok()) << id.status();
     return id.ok() ? *id : 0;
   }
 
-  // Plans only; Finish runs and commits it.
+  // Plans only; Finish runs and commits the oldest plan with rows.
   std::string Plan(int at_seconds = 0) {
     plan_ = scheduler_.Plan(At(at_seconds));
+    for (const SequenceTimeout& timeout : plan_.timeouts) {
+      events.push_back(absl::StrCat(Name(timeout.id, timeout.choice), " time"));
+    }
     for (const SequenceEnd& end : plan_.ended) {
       events.push_back(absl::StrCat(end.id, " ", absl::StatusCodeToString(end.status.code())));
     }
+    if (plan_.num_rows > 0) uncommitted_.push_back(plan_.batches);
     std::vector<std::string> texts;
     for (const RankBatch& batch : plan_.batches) texts.push_back(BatchText(batch));
     return absl::StrJoin(texts, " | ");
   }
 
   void Finish(int at_seconds = 0) {
-    if (plan_.num_rows == 0) return;
+    if (uncommitted_.empty()) return;
+    const std::vector<RankBatch> batches = std::move(uncommitted_.front());
+    uncommitted_.pop_front();
     std::vector<RankResult> results;
     for (size_t r = 0; r < ranks_.size(); ++r) {
-      results.push_back(ranks_[r].Step(plan_.batches[r]));
-      EXPECT_EQ(ranks_[r].breach(), "") << "rank " << r << ", step " << plan_.batches[r].step;
+      results.push_back(ranks_[r].Step(batches[r]));
+      EXPECT_EQ(ranks_[r].breach(), "") << "rank " << r << ", step " << batches[r].step;
     }
     const auto committed = scheduler_.Commit(results, At(at_seconds));
     ASSERT_TRUE(committed.ok()) << committed.status();
-    for (const SequenceToken& token : *committed) {
-      tokens[token.id].push_back(token.sample.token_id);
+    for (const SequenceReport& report : committed->reports) reports.push_back(report);
+    for (const SequenceToken& token : committed->tokens) {
+      tokens[{token.id, token.choice}].push_back(token.sample.token_id);
+      usage[{token.id, token.choice}] = token.usage;
       if (!token.finish) continue;
       const bool is_stop = token.finish->reason == FinishReason::kStop;
-      events.push_back(absl::StrCat(token.id, is_stop ? " stop" : " length"));
+      events.push_back(absl::StrCat(Name(token.id, token.choice), is_stop ? " stop" : " length"));
     }
   }
 
@@ -103,14 +115,25 @@ class SchedulerHarness {
   }
 
   const StepPlan& plan() const { return plan_; }
+  const std::vector<int32_t>& Tokens(SequenceId id, int32_t choice = 0) {
+    return tokens[{id, choice}];
+  }
 
-  std::map<SequenceId, std::vector<int32_t>> tokens;
-  std::vector<std::string> events;  // "<id> <how it ended>", in order
+  // By request and choice.
+  std::map<std::pair<SequenceId, int32_t>, std::vector<int32_t>> tokens;
+  std::map<std::pair<SequenceId, int32_t>, SequenceUsage> usage;  // with the last token
+  std::vector<SequenceReport> reports;
+  std::vector<std::string> events;  // "<id>[.<choice>] <how it ended>", in order
 
  private:
+  static std::string Name(SequenceId id, int32_t choice) {
+    return choice == 0 ? absl::StrCat(id) : absl::StrCat(id, ".", choice);
+  }
+
   Scheduler scheduler_;
   std::vector<FakeRank> ranks_;
   StepPlan plan_;
+  std::deque<std::vector<RankBatch>> uncommitted_;
   int32_t vocab_ = 0;
 };
 

@@ -29,7 +29,7 @@ SchedulerOptions Options(int num_ranks, int32_t budget, int64_t num_blocks = 64,
 std::vector<int> HomeRanks(const StepPlan& plan) {
   std::vector<int> ranks(6, -1);
   for (size_t rank = 0; rank < plan.batches.size(); ++rank) {
-    for (const SlotInit& init : plan.batches[rank].admitted) ranks[init.seed] = rank;
+    for (const SlotInit& init : plan.batches[rank].admitted) ranks[init.sampling.seed] = rank;
   }
   return ranks;
 }
@@ -46,7 +46,7 @@ TEST(SchedulerTest, APromptIsCutToTheBudgetAndThenDecodes) {
   harness.Submit(MakeRequest(10, 3));
   EXPECT_THAT(RunAll(harness), ElementsAre("+0[0,4)", "0[4,8)", "0[8,10)*", "0@10*", "0@11*"));
   EXPECT_THAT(harness.events, ElementsAre("1 length"));
-  EXPECT_EQ(harness.tokens[1], FakeContinuation(MakeRequest(10, 3), harness.vocab()));
+  EXPECT_EQ(harness.Tokens(1), FakeContinuation(MakeRequest(10, 3), harness.vocab()));
 }
 
 TEST(SchedulerTest, DecodesComeFirstAndALongPromptFillsTheRest) {
@@ -62,8 +62,8 @@ TEST(SchedulerTest, TheLastTokenNeedsNoKvSlot) {
   SchedulerHarness harness(Options(1, 8, /*num_blocks=*/2));
   harness.Submit(MakeRequest(5, 4));
   RunAll(harness);
-  EXPECT_EQ(harness.tokens[1].size(), 4u);
-  const auto refused = harness.scheduler().Submit(MakeRequest(5, 5));
+  EXPECT_EQ(harness.Tokens(1).size(), 4u);
+  const auto refused = harness.scheduler().Submit(MakeRequest(5, 5), At(0));
   EXPECT_EQ(refused.status().code(), absl::StatusCode::kInvalidArgument);
   EXPECT_THAT(std::string(refused.status().message()),
               HasSubstr("prompt of 5 tokens with max_tokens 5 needs 3 KV blocks of 4 tokens; "
@@ -72,22 +72,22 @@ TEST(SchedulerTest, TheLastTokenNeedsNoKvSlot) {
 
 TEST(SchedulerTest, RefusesARequestThatAsksForNothing) {
   SchedulerHarness harness(Options(1, 8));
-  EXPECT_EQ(harness.scheduler().Submit(MakeRequest(0, 1)).status().code(),
+  EXPECT_EQ(harness.scheduler().Submit(MakeRequest(0, 1), At(0)).status().code(),
             absl::StatusCode::kInvalidArgument);
-  EXPECT_EQ(harness.scheduler().Submit(MakeRequest(1, 0)).status().code(),
+  EXPECT_EQ(harness.scheduler().Submit(MakeRequest(1, 0), At(0)).status().code(),
             absl::StatusCode::kInvalidArgument);
   EXPECT_FALSE(harness.scheduler().HasWork());
 }
 
 TEST(SchedulerTest, HomeRankHasTheFewestSequencesThenTheMostBlocks) {
-  SchedulerHarness harness(Options(3, 4));
-  harness.Submit(MakeRequest(1, 99, 0));  // all equal: rank 0, with 25 blocks
-  harness.Submit(MakeRequest(1, 9, 1));   // rank 1, with 3
-  harness.Submit(MakeRequest(1, 2, 2));   // rank 2, with 1
-  harness.Submit(MakeRequest(1, 3, 3));   // one sequence each: rank 2 has the most blocks
-  harness.Submit(MakeRequest(1, 4, 4));   // rank 1
-  harness.Submit(MakeRequest(1, 5, 5));   // rank 0 has the fewest blocks, and one sequence less
-  EXPECT_EQ(harness.Step(), "+0[0,1)* +1[0,1)* | +0[0,1)* +1[0,1)* | +0[0,1)* +1[0,1)*");
+  SchedulerHarness harness(Options(3, 64));
+  harness.Submit(MakeRequest(20, 9, 0));  // all equal: rank 0, five blocks
+  harness.Submit(MakeRequest(9, 9, 1));   // rank 1, three
+  harness.Submit(MakeRequest(1, 9, 2));   // rank 2, one
+  harness.Submit(MakeRequest(1, 9, 3));   // one sequence each: rank 2 has the most blocks
+  harness.Submit(MakeRequest(1, 9, 4));   // rank 1
+  harness.Submit(MakeRequest(1, 9, 5));   // rank 0 has the fewest blocks, and one sequence less
+  harness.Step();
   EXPECT_THAT(HomeRanks(harness.plan()), ElementsAre(0, 1, 2, 2, 1, 0));
 }
 
@@ -101,12 +101,13 @@ TEST(SchedulerTest, ARankWhosePromptsFillTheStepIsNoHome) {
 
 TEST(SchedulerTest, WithoutBlocksTheHeadOfTheQueueMakesAllWait) {
   SchedulerHarness harness(Options(1, 16, /*num_blocks=*/4));
-  harness.Submit(MakeRequest(4, 5));  // two blocks
-  harness.Submit(MakeRequest(8, 5));  // three blocks: waits
-  harness.Submit(MakeRequest(1, 1));  // would fit, but waits its turn
-  EXPECT_THAT(RunAll(harness), ElementsAre("+0[0,4)*", "0@4*", "0@5*", "0@6*", "0@7*",
-                                           "+0[0,8)* +1[0,1)*", "0@8*", "0@9*", "0@10*", "0@11*"));
-  EXPECT_THAT(harness.events, ElementsAre("1 length", "3 length", "2 length"));
+  harness.Submit(MakeRequest(4, 4));   // one block, soon two
+  harness.Submit(MakeRequest(12, 2));  // three blocks and one for the other to grow: waits
+  harness.Submit(MakeRequest(1, 1));   // would fit, but waits its turn
+  EXPECT_THAT(RunAll(harness), ElementsAre("+0[0,4)*", "0@4*", "0@5*", "0@6*",
+                                           // What the first has computed is found again.
+                                           "+0[4,12)*", "0@12*", "+0[0,1)*"));
+  EXPECT_THAT(harness.events, ElementsAre("1 length", "2 length", "3 length"));
 }
 
 TEST(SchedulerTest, WithoutSlotsNewWorkWaits) {
@@ -152,7 +153,7 @@ TEST(SchedulerTest, AFullQueueRefusesWithItsLength) {
   SchedulerHarness harness(options);
   harness.Submit(MakeRequest(1, 1));
   harness.Submit(MakeRequest(1, 1));
-  const auto refused = harness.scheduler().Submit(MakeRequest(1, 1));
+  const auto refused = harness.scheduler().Submit(MakeRequest(1, 1), At(0));
   EXPECT_EQ(refused.status().code(), absl::StatusCode::kResourceExhausted);
   EXPECT_THAT(std::string(refused.status().message()), HasSubstr("2 requests wait"));
   harness.Step();
@@ -185,8 +186,8 @@ TEST(SchedulerTest, EndsAtEosAndStopTokensButNotBeforeMinTokens) {
     SchedulerHarness harness(Options(1, 8));
     harness.Submit(request);
     RunAll(harness);
-    EXPECT_EQ(harness.tokens[1].size(), c.expected_tokens) << c.name;
-    EXPECT_EQ(harness.tokens[1], FakeContinuation(request, harness.vocab())) << c.name;
+    EXPECT_EQ(harness.Tokens(1).size(), c.expected_tokens) << c.name;
+    EXPECT_EQ(harness.Tokens(1), FakeContinuation(request, harness.vocab())) << c.name;
     EXPECT_THAT(harness.events, ElementsAre(c.event)) << c.name;
   }
 }
@@ -221,7 +222,7 @@ TEST(SchedulerTest, ADeadlineEndsARequestInTheQueueWithoutWork) {
   EXPECT_EQ(harness.Step(5), "-");
   EXPECT_THAT(harness.events, ElementsAre("1 DEADLINE_EXCEEDED"));
   EXPECT_FALSE(harness.scheduler().HasWork());
-  EXPECT_EQ(harness.scheduler().num_steps(), 0u);
+  EXPECT_EQ(harness.scheduler().counters().steps, 0u);
 }
 
 TEST(SchedulerTest, ADeadlineEndsADecodeAndItsBlocksServeTheNextStep) {
@@ -244,7 +245,7 @@ TEST(SchedulerTest, EndingWhileAStepRunsDropsItsTokenAndFreesBeforeTheNext) {
   harness.scheduler().End(first, absl::CancelledError("gone"));
   harness.scheduler().End(first, absl::InternalError("the first reason counts"));
   harness.Finish();
-  EXPECT_THAT(harness.tokens[first], IsEmpty());
+  EXPECT_THAT(harness.Tokens(first), IsEmpty());
   EXPECT_EQ(harness.Step(), "+0[0,4)*");
   EXPECT_THAT(harness.events, ElementsAre("1 CANCELLED"));
 }
@@ -268,7 +269,7 @@ TEST(SchedulerTest, EndAllTellsEverySequenceAndFreesAll) {
   EXPECT_EQ(ended.size(), 4u);
   EXPECT_FALSE(harness.scheduler().HasWork());
   for (int rank = 0; rank < 2; ++rank) {
-    EXPECT_EQ(harness.scheduler().blocks(rank).num_available(), 4);
+    EXPECT_EQ(harness.scheduler().blocks(rank).num_free(), 4);
   }
 }
 
@@ -297,15 +298,15 @@ TEST(SchedulerTest, AnAnswerThatDoesNotFitThePlanIsRefused) {
 
 TEST(SchedulerTest, TimesAreThoseOfPlanAndCommit) {
   Scheduler scheduler(Options(1, 8));
-  ASSERT_TRUE(scheduler.Submit(MakeRequest(2, 1)).ok());
+  ASSERT_TRUE(scheduler.Submit(MakeRequest(2, 1), At(0)).ok());
   const StepPlan plan = scheduler.Plan(At(2));
   RankResult result;
   result.step = 1;
   result.samples = {{0, 5, 0, {}}};
-  const auto tokens = scheduler.Commit({result}, At(3));
-  ASSERT_TRUE(tokens.ok());
-  EXPECT_EQ((*tokens)[0].scheduled_at, At(2));
-  EXPECT_EQ((*tokens)[0].sampled_at, At(3));
+  const auto output = scheduler.Commit({result}, At(3));
+  ASSERT_TRUE(output.ok());
+  EXPECT_EQ(output->tokens[0].scheduled_at, At(2));
+  EXPECT_EQ(output->tokens[0].sampled_at, At(3));
 }
 
 }  // namespace
