@@ -10,7 +10,7 @@ namespace moed {
 // happens to get the most. 1 for a single row; comes down to 1 / num_experts as 1 / sqrt(n).
 class RandomFavourite {
  public:
-  // num_experts >= 1. Computes its table: about a millisecond.
+  // num_experts >= 1. Computes its table: a few milliseconds.
   explicit RandomFavourite(int num_experts);
 
   // num_rows >= 1. Exact up to kMaxExactRows, within 1 % beyond.
