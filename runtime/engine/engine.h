@@ -10,21 +10,21 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "runtime/engine/routing_ledger.h"
 #include "runtime/output/generation_sink.h"
 #include "runtime/schedule/request.h"
+#include "runtime/schedule/scheduler.h"
 
 namespace moed {
 
 // A snapshot for pages and metrics.
 struct EngineStats {
-  int32_t requests_waiting = 0;
-  int32_t requests_running = 0;
-  uint64_t steps = 0;
-  std::vector<int64_t> free_kv_blocks;   // [num_ranks]
-  std::vector<int64_t> total_kv_blocks;  // [num_ranks]
-  int num_layers = 0;
-  int num_experts = 0;
-  std::vector<int64_t> expert_tokens;  // [num_layers * num_experts] since start
+  int32_t requests_waiting = 0;  // continuations: one for a request whose prompt is not computed
+  int32_t requests_running = 0;  // continuations
+  std::vector<int64_t> free_kv_blocks;    // [num_ranks] those that hold cached prefixes included
+  std::vector<int64_t> cached_kv_blocks;  // [num_ranks] of the free ones
+  std::vector<int64_t> total_kv_blocks;   // [num_ranks]
+  SchedulerCounters counters;
   absl::Status fault;  // OK, or why the ranks are broken for good; for operators, not clients
 };
 
@@ -67,6 +67,8 @@ class Engine {
   virtual void Shutdown(const absl::Status& reason) = 0;
 
   virtual EngineStats Stats() const = 0;
+  // What the router chose, and what the ranks did. Lives as long as the engine.
+  virtual const RoutingLedger& routing() const = 0;
 };
 
 }  // namespace moed

@@ -35,12 +35,18 @@ absl::StatusOr<SchedulerOptions> MakeSchedulerOptions(const EngineOptions& optio
         "the gather exchange is asked for, but the ranks have no memory for it: max_gather_rows "
         "is 0");
   }
+  if (options.priority_ageing.count() < 0) {
+    return absl::InvalidArgumentError("priority_ageing must not be negative");
+  }
   SchedulerOptions scheduler;
   scheduler.num_ranks = info.num_ranks;
   scheduler.max_sequences_per_rank = info.max_sequences_per_rank;
   scheduler.block_size = info.block_size;
   scheduler.num_blocks_per_rank = info.num_kv_blocks_per_rank;
   scheduler.max_waiting = options.max_queued_requests;
+  scheduler.experts_per_token = info.experts_per_token;
+  scheduler.prefix_cache = options.prefix_cache;
+  scheduler.ageing = options.priority_ageing;
   scheduler.exchange.mode = options.exchange;
   scheduler.exchange.max_gather_rows = info.max_gather_rows;
   const int32_t budget = options.token_budget > 0 ? options.token_budget : info.max_rows_per_step;
@@ -60,33 +66,41 @@ absl::StatusOr<std::unique_ptr<Engine>> MakeEngine(EngineOptions options,
                                                    const WorkerGroupInfo& info,
                                                    const Tokenizer* tokenizer) {
   MOED_ASSIGN_OR_RETURN(const SchedulerOptions scheduler, MakeSchedulerOptions(options, info));
+  options = WithClock(std::move(options));
+  MOED_ASSIGN_OR_RETURN(std::unique_ptr<RoutingLedger> ledger,
+                        RoutingLedger::Create({.num_ranks = info.num_ranks,
+                                               .num_layers = info.num_layers,
+                                               .num_experts = info.num_experts,
+                                               .experts_per_token = info.experts_per_token,
+                                               .keeps_tokens = options.keeps_token_statistics,
+                                               .vocab = info.vocab},
+                                              options.now()));
   return std::make_unique<EngineImpl>(std::move(options), scheduler, std::move(group), info,
-                                      tokenizer);
+                                      std::move(ledger), tokenizer);
 }
 
 EngineImpl::EngineImpl(EngineOptions options, const SchedulerOptions& scheduler_options,
                        std::unique_ptr<WorkerGroup> group, const WorkerGroupInfo& info,
-                       const Tokenizer* tokenizer)
-    : options_(WithClock(std::move(options))),
+                       std::unique_ptr<RoutingLedger> ledger, const Tokenizer* tokenizer)
+    : options_(std::move(options)),
       info_(info),
       tokenizer_(tokenizer),
+      ledger_(std::move(ledger)),
       group_(std::move(group)),
       scheduler_(scheduler_options),
-      expert_tokens_(static_cast<int64_t>(info.num_layers) * info.num_experts, 0),
-      output_([this](SequenceId id, ClosingCause cause) { OnClosing(id, cause); }),
+      output_([this](const Closing& closing) { OnClosing(closing); }),
       thread_([this] { Run(); }) {}
 
 EngineImpl::~EngineImpl() { Shutdown(absl::UnavailableError("the server is shutting down")); }
 
 absl::Status EngineImpl::Submit(GenerationRequest request, std::shared_ptr<GenerationSink> sink) {
-  if (tokenizer_ == nullptr && SequenceOutput::NeedsTokenizer(request)) {
+  if (tokenizer_ == nullptr && RequestOutput::NeedsTokenizer(request)) {
     return absl::FailedPreconditionError(
         "the model has no tokenizer: ask for token ids, without text and stop strings");
   }
   OutputOpen open;
-  open.output = std::make_unique<SequenceOutput>(request, tokenizer_);
+  open.output = std::make_unique<RequestOutput>(request, tokenizer_);
   open.sink = std::move(sink);
-  open.num_prompt_tokens = static_cast<int32_t>(request.prompt_token_ids.size());
   open.submitted_at = options_.now();
   std::string request_id = request.request_id;
 
@@ -96,7 +110,7 @@ absl::Status EngineImpl::Submit(GenerationRequest request, std::shared_ptr<Gener
   if (live_ids_.contains(request_id)) {
     return absl::AlreadyExistsError("a request with this request_id is being served");
   }
-  MOED_ASSIGN_OR_RETURN(open.id, scheduler_.Submit(std::move(request)));
+  MOED_ASSIGN_OR_RETURN(open.id, scheduler_.Submit(std::move(request), open.submitted_at));
   live_ids_[request_id] = {open.id, open.sink.get()};
   request_ids_[open.id] = std::move(request_id);
   // Before the lock is released, and so before the engine thread can post a token of it.
@@ -126,14 +140,20 @@ void EngineImpl::BeginDrain() {
   draining_ = true;
 }
 
-void EngineImpl::OnClosing(SequenceId id, ClosingCause cause) {
+void EngineImpl::OnClosing(const Closing& closing) {
   MutexLock lock(mutex_);
-  const auto found = request_ids_.find(id);
+  if (closing.cause == ClosingCause::kStopString) {
+    scheduler_.EndChoice(closing.id, closing.choice);
+    return;
+  }
+  const auto found = request_ids_.find(closing.id);
   MOED_CHECK(found != request_ids_.end(), "a request ends twice");
   live_ids_.erase(found->second);
   request_ids_.erase(found);
   // The status is for nobody: the stream is closed, and the scheduler only has to let go.
-  if (cause != ClosingCause::kScheduler) scheduler_.End(id, absl::CancelledError());
+  if (closing.cause == ClosingCause::kReader) {
+    scheduler_.End(closing.id, absl::CancelledError());
+  }
 }
 
 EngineStats EngineImpl::Stats() const {
@@ -141,14 +161,12 @@ EngineStats EngineImpl::Stats() const {
   MutexLock lock(mutex_);
   stats.requests_waiting = scheduler_.num_waiting();
   stats.requests_running = scheduler_.num_running();
-  stats.steps = committed_steps_;
+  stats.counters = scheduler_.counters();
   for (int rank = 0; rank < info_.num_ranks; ++rank) {
     stats.free_kv_blocks.push_back(scheduler_.blocks(rank).num_free());
+    stats.cached_kv_blocks.push_back(scheduler_.blocks(rank).num_cached());
     stats.total_kv_blocks.push_back(scheduler_.blocks(rank).num_blocks());
   }
-  stats.num_layers = info_.num_layers;
-  stats.num_experts = info_.num_experts;
-  stats.expert_tokens = expert_tokens_;
   stats.fault = fault_;
   return stats;
 }

@@ -1,6 +1,7 @@
 // The engine over a worker group: one thread plans, launches, waits and commits.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -15,6 +16,7 @@
 #include "absl/strings/string_view.h"
 #include "kernels/core/mutex.h"
 #include "runtime/engine/engine.h"
+#include "runtime/engine/routing_ledger.h"
 #include "runtime/engine/worker_group.h"
 #include "runtime/output/output_thread.h"
 #include "runtime/schedule/exchange_policy.h"
@@ -27,6 +29,11 @@ struct EngineOptions {
   int32_t max_queued_requests = 1024;
   int32_t token_budget = 0;  // rows of a rank per step; 0: WorkerGroupInfo::max_rows_per_step
   ExchangeMode exchange = ExchangeMode::kAuto;
+  bool prefix_cache = true;
+  // SchedulerOptions::ageing; not negative.
+  std::chrono::milliseconds priority_ageing = std::chrono::seconds(1);
+  // RoutingLedgerOptions::keeps_tokens; the group must have been started to trace routing.
+  bool keeps_token_statistics = false;
   std::function<TimePoint()> now;  // the clock; unset: std::chrono::steady_clock
   // Called once, when the ranks are broken for good and every sink has been told, with the reason
   // (for operators: it names rank, layer and collective). On the engine thread: must not call
@@ -49,13 +56,15 @@ absl::StatusOr<std::unique_ptr<Engine>> MakeEngine(EngineOptions options,
 inline constexpr absl::string_view kRankFailedMessage =
     "the model's ranks have failed; send the request again, to another server if there is one";
 
-// Locks: `mutex_` is taken by the engine thread only to plan and to commit, never while a step runs
-// or a sink is called, so that Submit, Cancel and Stats never wait for a device.
+// Plans a step while the one before runs, so that the ranks never wait for a plan.
+//
+// Locks: `mutex_` is taken by the engine thread only to plan and to commit, never while it waits
+// for a step or a sink is called, so that Submit, Cancel and Stats never wait for a device.
 class EngineImpl : public Engine {
  public:
   EngineImpl(EngineOptions options, const SchedulerOptions& scheduler_options,
              std::unique_ptr<WorkerGroup> group, const WorkerGroupInfo& info,
-             const Tokenizer* tokenizer);
+             std::unique_ptr<RoutingLedger> ledger, const Tokenizer* tokenizer);
   ~EngineImpl() override;
 
   absl::Status Submit(GenerationRequest request, std::shared_ptr<GenerationSink> sink) override;
@@ -65,6 +74,7 @@ class EngineImpl : public Engine {
   void BeginDrain() override;
   void Shutdown(const absl::Status& reason) override;
   EngineStats Stats() const override;
+  const RoutingLedger& routing() const override { return *ledger_; }
 
  private:
   struct LiveRequest {
@@ -74,20 +84,22 @@ class EngineImpl : public Engine {
 
   // The engine thread.
   void Run();
-  // Waits for work and plans it. False: shutting down.
-  bool PlanStep(StepPlan* plan);
-  absl::Status RunStep(StepPlan plan);
-  absl::Status CommitStep(absl::Span<const RankResult> results, std::vector<SequenceToken>* tokens);
+  // Plans a step; waits for work unless one runs. False: shutting down.
+  bool PlanStep(bool is_running, StepPlan* plan);
+  // Waits for the step that runs, and hands out what it gave.
+  absl::Status FinishStep();
+  absl::Status CommitStep(absl::Span<const RankResult> results, StepOutput* output);
   // Ends every request and refuses new ones.
   void EndAll(const absl::Status& status);
   void EnterFault(const absl::Status& fault);
 
   // The output thread, just before a sink's OnFinish.
-  void OnClosing(SequenceId id, ClosingCause cause);
+  void OnClosing(const Closing& closing);
 
   const EngineOptions options_;
   const WorkerGroupInfo info_;
   const Tokenizer* const tokenizer_;
+  const std::unique_ptr<RoutingLedger> ledger_;
   std::unique_ptr<WorkerGroup> group_;  // the engine thread's, until it has been joined
 
   mutable Mutex mutex_;
@@ -95,8 +107,6 @@ class EngineImpl : public Engine {
   Scheduler scheduler_ ABSL_GUARDED_BY(mutex_);
   absl::flat_hash_map<std::string, LiveRequest> live_ids_ ABSL_GUARDED_BY(mutex_);
   absl::flat_hash_map<SequenceId, std::string> request_ids_ ABSL_GUARDED_BY(mutex_);
-  std::vector<int64_t> expert_tokens_ ABSL_GUARDED_BY(mutex_);  // [num_layers * num_experts]
-  uint64_t committed_steps_ ABSL_GUARDED_BY(mutex_) = 0;
   bool draining_ ABSL_GUARDED_BY(mutex_) = false;
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   absl::Status stop_reason_ ABSL_GUARDED_BY(mutex_);

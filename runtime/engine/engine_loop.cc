@@ -9,13 +9,22 @@
 namespace moed {
 
 void EngineImpl::Run() {
+  bool is_running = false;  // a step is launched and not awaited
   StepPlan plan;
-  while (PlanStep(&plan)) {
+  while (PlanStep(is_running, &plan)) {
+    output_.PostTimeouts(std::move(plan.timeouts));
     output_.PostEnds(std::move(plan.ended));
-    if (plan.num_rows == 0) continue;
-    const absl::Status status = RunStep(std::move(plan));
+    absl::Status status;
+    if (is_running) status = FinishStep();
+    is_running = false;
+    if (status.ok() && plan.num_rows > 0) {
+      status = group_->Launch(std::move(plan.batches));
+      is_running = status.ok();
+    }
     if (!status.ok()) EnterFault(status);
   }
+  // Nobody asks any more for what the last step gave; only the ranks must be through with it.
+  if (is_running) group_->Await().IgnoreError();
   absl::Status reason;
   {
     MutexLock lock(mutex_);
@@ -24,40 +33,30 @@ void EngineImpl::Run() {
   EndAll(reason);
 }
 
-bool EngineImpl::PlanStep(StepPlan* plan) {
+bool EngineImpl::PlanStep(bool is_running, StepPlan* plan) {
   MutexLock lock(mutex_);
   // An idle engine has no request, hence no deadline to wake for.
-  while (!stopping_ && !scheduler_.HasWork()) wake_.Wait(mutex_);
+  while (!stopping_ && !is_running && !scheduler_.HasWork()) wake_.Wait(mutex_);
   if (stopping_) return false;
   *plan = scheduler_.Plan(options_.now());
-  MOED_CHECK(plan->num_rows > 0 || !scheduler_.HasWork(), "requests wait and nothing runs");
+  MOED_CHECK(plan->num_rows > 0 || is_running || !scheduler_.HasWork(),
+             "requests wait and nothing runs");
   return true;
 }
 
-absl::Status EngineImpl::RunStep(StepPlan plan) {
-  MOED_RETURN_IF_ERROR(group_->Launch(std::move(plan.batches)));
+absl::Status EngineImpl::FinishStep() {
   MOED_ASSIGN_OR_RETURN(const std::vector<RankResult> results, group_->Await());
-  std::vector<SequenceToken> tokens;
-  MOED_RETURN_IF_ERROR(CommitStep(results, &tokens));
-  output_.PostTokens(std::move(tokens));
+  StepOutput output;
+  MOED_RETURN_IF_ERROR(CommitStep(results, &output));
+  output_.PostStep(std::move(output));
   return absl::OkStatus();
 }
 
-absl::Status EngineImpl::CommitStep(absl::Span<const RankResult> results,
-                                    std::vector<SequenceToken>* tokens) {
+absl::Status EngineImpl::CommitStep(absl::Span<const RankResult> results, StepOutput* output) {
+  const TimePoint now = options_.now();
+  MOED_RETURN_IF_ERROR(ledger_->Add(results, now));
   MutexLock lock(mutex_);
-  for (size_t rank = 0; rank < results.size(); ++rank) {
-    const std::vector<int64_t>& counts = results[rank].expert_counts;
-    if (counts.size() == expert_tokens_.size()) continue;
-    return absl::InternalError(absl::StrCat("rank ", rank, " counted ", counts.size(),
-                                            " experts over all layers, of ",
-                                            expert_tokens_.size()));
-  }
-  MOED_ASSIGN_OR_RETURN(*tokens, scheduler_.Commit(results, options_.now()));
-  for (const RankResult& result : results) {
-    for (size_t i = 0; i < expert_tokens_.size(); ++i) expert_tokens_[i] += result.expert_counts[i];
-  }
-  ++committed_steps_;
+  MOED_ASSIGN_OR_RETURN(*output, scheduler_.Commit(results, now));
   return absl::OkStatus();
 }
 
