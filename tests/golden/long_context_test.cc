@@ -54,7 +54,7 @@ void ExpectLogitsMatch(CpuIsa isa, DType dtype, const std::vector<int32_t>& posi
   // than one pass of the fast kernels takes.
   request.chunk_tokens = 600;
   request.logit_positions = positions;
-  request.sampling.temperature = 0;
+  request.init.sampling.temperature = 0;
   auto harness = ModelHarness::Create(options);
   ASSERT_TRUE(harness.ok()) << harness.status();
   const auto run = (*harness)->Run({request});

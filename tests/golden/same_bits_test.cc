@@ -92,11 +92,11 @@ std::vector<HarnessRequest> Requests(int64_t vocab) {
       request.prompt.push_back(static_cast<int32_t>((which * 7919 + i * i * 31 + i * 17) % vocab));
     }
     request.num_tokens = 8;
-    request.sampling.seed = static_cast<uint64_t>(1000 + which);
-    request.sampling.num_logprobs = which == 2 || which == 5 ? -1 : which == 4 ? 0 : 5;
-    request.sampling.temperature = which % 2 == 0 ? 0.0F : 0.9F;
-    request.sampling.top_k = which == 3 ? 50 : 0;
-    request.sampling.top_p = which == 5 ? 0.9F : 1.0F;
+    request.init.sampling.seed = static_cast<uint64_t>(1000 + which);
+    request.init.num_logprobs = which == 2 || which == 5 ? -1 : which == 4 ? 0 : 5;
+    request.init.sampling.temperature = which % 2 == 0 ? 0.0F : 0.9F;
+    request.init.sampling.top_k = which == 3 ? 50 : 0;
+    request.init.sampling.top_p = which == 5 ? 0.9F : 1.0F;
   }
   return requests;
 }

@@ -38,7 +38,7 @@ class TinyGoldenTest : public testing::TestWithParam<std::tuple<CpuIsa, DType>> 
       request.prompt = one.at("prompt").get<std::vector<int32_t>>();
       request.num_tokens = num_tokens;
       request.home_rank = static_cast<int>(requests.size());
-      request.sampling.temperature = 0;
+      request.init.sampling.temperature = 0;
     }
     auto harness = ModelHarness::Create(options);
     EXPECT_TRUE(harness.ok()) << harness.status();

@@ -33,6 +33,9 @@ struct HarnessOptions {
   uint64_t block_order_seed = 0;  // 0: blocks are given out ascending; else shuffled
   int32_t max_sequences = 16;
   int32_t max_rows = 512;
+  int32_t max_experts_per_token = 0;  // ThreadWorkerGroupOptions
+  double capacity_factor = 0;
+  bool trace_routing = false;
   bool capture_logits = false;
 };
 
@@ -44,26 +47,43 @@ struct HarnessRequest {
   int first_step = 0;        // joins the batch then
   // Prompt positions to take logits of: a chunk ends there and samples. Ascending.
   std::vector<int32_t> logit_positions;
-  SlotInit sampling;  // the slot is filled in
+  // Loses its slot and its cache after so many tokens, and comes back in the next step. Ascending.
+  std::vector<int32_t> preempted_after;
+  int32_t min_tokens = 0;  // tokens drawn without the suppressed ids
+  // The slot, the choice and, where the sampling looks back, the history are filled in. With
+  // sampling.n over 1 the other choices fork from the first.
+  SlotInit init;
 };
 
 struct HarnessOutput {
   std::vector<SampledToken> tokens;              // generated
   std::map<int32_t, std::vector<float>> logits;  // by position, where captured
+  std::vector<SampledToken> prompt_logprobs;     // of the prompt's tokens but the first
+  std::vector<int16_t> routed_experts;           // [computed rows, num_layers, k]
+  int64_t dropped_pairs = 0;
+  std::vector<HarnessOutput> forks;  // choices 1 to n - 1
 };
 
 struct HarnessRun {
   std::vector<HarnessOutput> outputs;  // by request
   std::vector<int64_t> expert_counts;  // [num_layers * num_experts], summed over ranks and steps
+  RepetitionCounts repetition;         // summed likewise
   int64_t num_rows = 0;                // computed
+  int64_t num_pairs = 0;               // sum of their k, of one layer
+  int64_t dropped_pairs = 0;           // RankResult::dropped_pairs, summed
   int num_steps = 0;
+  struct Step {
+    std::vector<RankBatch> batches;  // [num_ranks]
+    std::vector<RankResult> results;
+  };
+  std::vector<Step> steps;  // kept where trace_routing is set
 };
 
 class ModelHarness {
  public:
   static absl::StatusOr<std::unique_ptr<ModelHarness>> Create(const HarnessOptions& options);
 
-  // Runs all requests to their end; each has a slot of its own. May be called again.
+  // Runs all requests to their end; each choice has a slot of its own. May be called again.
   absl::StatusOr<HarnessRun> Run(const std::vector<HarnessRequest>& requests);
 
  private:
@@ -75,7 +95,8 @@ class ModelHarness {
   class Sequence;
 
   explicit ModelHarness(const HarnessOptions& options) : options_(options) {}
-  absl::Status Step(std::vector<Sequence>& sequences, HarnessRun& run);
+  absl::Status Step(std::vector<std::unique_ptr<Sequence>>& sequences, HarnessRun& run);
+  static void Add(const RankResult& result, HarnessRun& run);
 
   const HarnessOptions options_;
   std::vector<Capture> captures_;  // [num_ranks]

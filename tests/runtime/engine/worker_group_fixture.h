@@ -68,7 +68,7 @@ inline SequenceChunk SamplingChunk(int32_t slot, int32_t start_position,
 inline SlotInit GreedySlot(int32_t slot) {
   SlotInit init;
   init.slot = slot;
-  init.temperature = 0;
+  init.sampling.temperature = 0;
   return init;
 }
 

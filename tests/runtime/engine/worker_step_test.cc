@@ -168,11 +168,11 @@ TEST(WorkerStepTest, DrawsWithTheSlotsParametersAtThePositionOfTheNewToken) {
   std::vector<RankBatch> batches = EmptyBatches(1, 1);
   SlotInit init;
   init.slot = 3;
-  init.temperature = 0.7F;
-  init.top_k = 11;
-  init.top_p = 0.8F;
-  init.min_p = 0.05F;
-  init.seed = 99;
+  init.sampling.temperature = 0.7F;
+  init.sampling.top_k = 11;
+  init.sampling.top_p = 0.8F;
+  init.sampling.min_p = 0.05F;
+  init.sampling.seed = 99;
   batches[0].admitted = {GreedySlot(1), init};
   batches[0].chunks = {SamplingChunk(1, 0, {4, 4}, {0}), SamplingChunk(3, 0, {1, 2, 3}, {1})};
   batches[0].chunks[0].sample = false;
