@@ -14,6 +14,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 #include "absl/strings/string_view.h"
+#include "kernels/backend.h"
 #include "runtime/tokenizer/tokenizer.h"
 #include "server/app/exit_code.h"
 
@@ -58,6 +59,16 @@ CLI::Validator AtMost(int64_t limit) {
     return absl::StrCat("must be at most ", limit, ", got ", text);
   };
   return CLI::Validator(check, "", "at most");
+}
+
+// Not CLI11's Range, which lets "nan" through.
+CLI::Validator Between(double low, double high) {
+  const auto check = [low, high](const std::string& text) -> std::string {
+    double value = 0;
+    if (absl::SimpleAtod(text, &value) && value >= low && value <= high) return "";
+    return absl::StrCat("must be in [", low, ", ", high, "], got ", text);
+  };
+  return CLI::Validator(check, "", "between");
 }
 
 std::string CheckListen(const std::string& address) {
@@ -125,7 +136,7 @@ void AddRankOptions(CLI::App& app, DaemonOptions& o) {
   app.add_option("--rank-timeout", o.rank_timeout_seconds,
                  "How long a rank may take between two exchanges before the daemon gives up")
       ->group(group)
-      ->check(CLI::Range(0.001, 86400.0))
+      ->check(Between(0.001, 86400))
       ->type_name("SECONDS");
 }
 
@@ -163,6 +174,43 @@ void AddBatchOptions(CLI::App& app, DaemonOptions& o) {
       ->type_name("SIZE");
 }
 
+void AddSchedulingOptions(CLI::App& app, DaemonOptions& o) {
+  const std::string group = "Scheduling";
+  app.add_flag("--no-prefix-cache", o.no_prefix_cache,
+               "Compute every prompt from its start, also where another began the same")
+      ->group(group);
+  app.add_option("--priority-ageing", o.priority_ageing_seconds,
+                 "Waiting time that is worth a level of priority; 0: priorities do nothing")
+      ->group(group)
+      ->check(Between(0, 86400))
+      ->type_name("SECONDS");
+}
+
+void AddExpertOptions(CLI::App& app, DaemonOptions& o) {
+  const std::string group = "Experts";
+  app.add_option("--capacity-factor", o.capacity_factor,
+                 "An expert takes at most so many times its even share of a rank's rows in a step, "
+                 "the rest goes without it; answers then depend on what else is computed. 0: no "
+                 "limit")
+      ->group(group)
+      ->check(Between(0, 1e6))
+      ->type_name("FACTOR");
+  app.add_option("--max-experts-per-token", o.limits.experts_per_token,
+                 "Experts that a request may send each token to; more than the model's cost "
+                 "memory. Default: the model's")
+      ->group(group)
+      ->check(AtLeastOne())
+      ->default_str("")
+      ->type_name("N");
+  app.add_flag("--allow-routed-experts", o.limits.routed_experts,
+               "Let requests ask which experts their tokens went to: tells about content")
+      ->group(group);
+  app.add_flag("--expert-token-statistics", o.expert_token_statistics,
+               "Count which tokens each expert receives, for moedctl experts --tokens: tells about "
+               "content, and costs memory")
+      ->group(group);
+}
+
 void AddRequestOptions(CLI::App& app, DaemonOptions& o) {
   const std::string group = "What a request may ask for";
   const auto limit = [&](const char* flag, int32_t& value, const char* text) {
@@ -171,10 +219,18 @@ void AddRequestOptions(CLI::App& app, DaemonOptions& o) {
   limit("--queue-limit", o.limits.queued_requests, "Requests that wait; more are refused");
   limit("--default-max-tokens", o.limits.default_max_tokens,
         "Length of a continuation that does not say max_tokens");
+  limit("--max-n", o.limits.n, "Continuations of a prompt; no more than --max-sequences");
+  limit("--max-logit-bias", o.limits.logit_bias, "Entries of logit_bias");
+  limit("--max-bad-words", o.limits.bad_words, "Texts of bad_words");
+  limit("--max-bad-word-bytes", o.limits.bad_word_bytes, "Bytes of a text of bad_words");
   limit("--max-stop-strings", o.limits.stop_strings, "Stop strings");
   limit("--max-stop-string-bytes", o.limits.stop_string_bytes, "Bytes of a stop string");
   limit("--max-stop-token-ids", o.limits.stop_token_ids, "Stop token ids");
   limit("--max-chat-messages", o.limits.chat_messages, "Messages of a conversation");
+  app.add_option("--max-logprobs", o.limits.logprobs, "Alternatives with a log probability")
+      ->group(group)
+      ->check(CLI::Range(0, kMaxLogprobs))
+      ->type_name("N");
   app.add_option("--max-message-size", o.limits.message_bytes, "Bytes of a request")
       ->group(group)
       ->transform(Bytes())
@@ -209,7 +265,7 @@ void AddNetworkOptions(CLI::App& app, DaemonOptions& o) {
   app.add_option("--drain-timeout", o.drain_timeout_seconds,
                  "How long running requests may go on after SIGTERM")
       ->group(group)
-      ->check(CLI::Range(0.0, 86400.0))
+      ->check(Between(0, 86400))
       ->type_name("SECONDS");
 }
 
@@ -250,6 +306,8 @@ ParsedCommandLine ParseCommandLine(int argc, const char* const* argv) {
   AddModelOptions(app, options);
   AddRankOptions(app, options);
   AddBatchOptions(app, options);
+  AddSchedulingOptions(app, options);
+  AddExpertOptions(app, options);
   AddRequestOptions(app, options);
   AddNetworkOptions(app, options);
   AddLogOptions(app, options);
@@ -269,6 +327,8 @@ ParsedCommandLine ParseCommandLine(int argc, const char* const* argv) {
     parsed.exit_code = kExitUsage;
     return parsed;
   }
+  // A prompt's continuations run side by side on one rank.
+  options.limits.n = std::min(options.limits.n, options.max_sequences);
   if (options.listen.empty()) options.listen.push_back(kDefaultListen);
   parsed.run = true;
   return parsed;

@@ -31,6 +31,12 @@ struct DaemonOptions {
   int32_t max_sequences = 64;
   int32_t max_batched_tokens = 512;
   int64_t rank_memory_bytes = 0;  // for dry_run; 0: not compared
+  // Scheduling
+  bool no_prefix_cache = false;
+  double priority_ageing_seconds = 1;
+  // Experts
+  double capacity_factor = 0;  // 0: no limit
+  bool expert_token_statistics = false;
   // Requests
   RequestLimits limits;
   // Network

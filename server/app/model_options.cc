@@ -50,6 +50,15 @@ absl::StatusOr<int64_t> KvBlocksPerRank(const DaemonOptions& options, const Mode
   return std::min(fit, blocks_per_context * options.max_sequences);
 }
 
+absl::Status CheckExpertsPerToken(const DaemonOptions& options, const ModelConfig& config) {
+  const int32_t most = options.limits.experts_per_token;
+  if (most == 0 || (most >= config.top_k && most <= config.num_experts)) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("--max-experts-per-token: a token of this model goes to ", config.top_k, " of ",
+                   config.num_experts, " experts; expected ", config.top_k, " to ",
+                   config.num_experts, ", found ", most));
+}
+
 absl::StatusOr<ThreadWorkerGroupOptions> GroupOptions(const DaemonOptions& options,
                                                       const ModelConfig& config,
                                                       std::shared_ptr<WeightSource> weights) {
@@ -69,6 +78,10 @@ absl::StatusOr<ThreadWorkerGroupOptions> GroupOptions(const DaemonOptions& optio
   group.max_sequences_per_rank = options.max_sequences;
   group.max_rows_per_step = options.max_batched_tokens;
   if (options.exchange == "exact") group.max_gather_rows = 0;
+  MOED_RETURN_IF_ERROR(CheckExpertsPerToken(options, config));
+  group.max_experts_per_token = options.limits.experts_per_token;
+  group.capacity_factor = options.capacity_factor;
+  group.trace_routing = options.expert_token_statistics;
   group.available_memory_bytes = AvailableMemoryBytes();
   group.rank_timeout =
       std::chrono::milliseconds(static_cast<int64_t>(options.rank_timeout_seconds * 1000));
@@ -78,6 +91,10 @@ absl::StatusOr<ThreadWorkerGroupOptions> GroupOptions(const DaemonOptions& optio
 EngineOptions MakeEngineOptions(const DaemonOptions& options) {
   EngineOptions engine;
   engine.max_queued_requests = options.limits.queued_requests;
+  engine.prefix_cache = !options.no_prefix_cache;
+  engine.priority_ageing =
+      std::chrono::milliseconds(static_cast<int64_t>(options.priority_ageing_seconds * 1000));
+  engine.keeps_token_statistics = options.expert_token_statistics;
   if (options.exchange == "exact") engine.exchange = ExchangeMode::kExact;
   if (options.exchange == "gather") engine.exchange = ExchangeMode::kGather;
   return engine;

@@ -24,6 +24,9 @@ std::string ModelName(const DaemonOptions& options);
 absl::StatusOr<int64_t> KvBlocksPerRank(const DaemonOptions& options, const ModelConfig& config,
                                         DType activation);
 
+// INVALID_ARGUMENT where --max-experts-per-token is less than the model's or more than it has.
+absl::Status CheckExpertsPerToken(const DaemonOptions& options, const ModelConfig& config);
+
 // FAILED_PRECONDITION where this processor lacks --cpu-isa.
 absl::StatusOr<ThreadWorkerGroupOptions> GroupOptions(const DaemonOptions& options,
                                                       const ModelConfig& config,

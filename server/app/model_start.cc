@@ -68,6 +68,7 @@ absl::StatusOr<Serving> StartModel(const DaemonOptions& options, const ModelStar
   model->context_tokens = static_cast<int32_t>(std::min<int64_t>(
       model->config.max_positions, info.num_kv_blocks_per_rank * info.block_size));
   for (const std::string& line : StartReport(options, *model, info, *group)) hooks.on_info(line);
+  for (const std::string& line : StartWarnings(options)) hooks.on_warning(line);
 
   EngineOptions engine_options = MakeEngineOptions(options);
   engine_options.on_fault = hooks.on_fault;

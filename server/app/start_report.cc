@@ -55,6 +55,28 @@ std::vector<std::string> StartReport(const DaemonOptions& options, const ServedM
       info.max_gather_rows == 0
           ? ""
           : absl::StrFormat(", gathering up to %d rows of a rank", info.max_gather_rows)));
+  lines.push_back(options.no_prefix_cache ? "prefix cache: off" : "prefix cache: on");
+  return lines;
+}
+
+std::vector<std::string> StartWarnings(const DaemonOptions& options) {
+  std::vector<std::string> lines;
+  if (options.capacity_factor > 0) {
+    lines.push_back(absl::StrFormat(
+        "--capacity-factor %g: experts leave out what is over it, so that answers depend on what "
+        "else is computed; the same request and seed no longer give the same tokens",
+        options.capacity_factor));
+  }
+  if (options.limits.routed_experts) {
+    lines.push_back(
+        "--allow-routed-experts: requests may ask which experts their tokens went to, from which "
+        "text can be guessed");
+  }
+  if (options.expert_token_statistics) {
+    lines.push_back(
+        "--expert-token-statistics: counted tokens tell what requests were about to everyone who "
+        "can connect");
+  }
   return lines;
 }
 

@@ -14,6 +14,9 @@ namespace moed {
 std::vector<std::string> StartReport(const DaemonOptions& options, const ServedModel& model,
                                      const WorkerGroupInfo& info, const ThreadWorkerGroup& group);
 
+// What an operator must know of options that give a promise up.
+std::vector<std::string> StartWarnings(const DaemonOptions& options);
+
 // "1.50 GiB", "12 bytes".
 std::string FormatBytes(int64_t bytes);
 

@@ -46,6 +46,53 @@ Edit MinP(float value) {
 Edit N(int32_t value) {
   return Sampling([value](v1::SamplingParams& s) { s.set_n(value); });
 }
+Edit TypicalP(float value) {
+  return Sampling([value](v1::SamplingParams& s) { s.set_typical_p(value); });
+}
+Edit Presence(float value) {
+  return Sampling([value](v1::SamplingParams& s) { s.set_presence_penalty(value); });
+}
+Edit Frequency(float value) {
+  return Sampling([value](v1::SamplingParams& s) { s.set_frequency_penalty(value); });
+}
+Edit Repetition(float value) {
+  return Sampling([value](v1::SamplingParams& s) { s.set_repetition_penalty(value); });
+}
+// The ids [0, count), and `last`, with the bias.
+Edit LogitBias(uint32_t count, float value, uint32_t last = 0) {
+  return Sampling([=](v1::SamplingParams& s) {
+    for (uint32_t id = 0; id < count; ++id) (*s.mutable_logit_bias())[id] = value;
+    (*s.mutable_logit_bias())[last] = value;
+  });
+}
+Edit Allowed(int count, uint32_t id) {
+  return Sampling([=](v1::SamplingParams& s) {
+    for (int i = 0; i < count; ++i) s.add_allowed_token_ids(id);
+  });
+}
+Edit BadWords(int count, const std::string& text) {
+  return Sampling([=](v1::SamplingParams& s) {
+    for (int i = 0; i < count; ++i) s.add_bad_words(text);
+  });
+}
+Edit TimeLimit(int64_t value) {
+  return Stopping([value](v1::StoppingParams& s) { s.set_time_limit_ms(value); });
+}
+Edit PromptLogprobs(int32_t value) {
+  return [value](v1::GenerateRequest& r) { r.mutable_response()->set_prompt_logprobs(value); };
+}
+Edit ExpertsPerToken(int32_t value) {
+  return [value](v1::GenerateRequest& r) { r.mutable_moe()->set_experts_per_token(value); };
+}
+Edit Priority(int32_t value) {
+  return [value](v1::GenerateRequest& r) { r.mutable_scheduling()->set_priority(value); };
+}
+Edit HomeRank(int32_t value) {
+  return [value](v1::GenerateRequest& r) { r.mutable_scheduling()->set_home_rank(value); };
+}
+Edit Salt(size_t bytes) {
+  return [bytes](v1::GenerateRequest& r) { r.mutable_cache()->set_salt(std::string(bytes, 's')); };
+}
 Edit MaxTokens(int32_t value) {
   return Stopping([value](v1::StoppingParams& s) { s.set_max_tokens(value); });
 }
@@ -115,6 +162,71 @@ std::vector<Limit> Limits() {
       {"sampling.n", N(-1)},
       {"sampling.n", N(17)},
       {"sampling.n", N(1000000000)},
+      {"", N(16)},
+      {"", TypicalP(1)},
+      {"", TypicalP(1e-6F)},
+      {"sampling.typical_p", TypicalP(0)},
+      {"sampling.typical_p", TypicalP(1.0001F)},
+      {"sampling.typical_p", TypicalP(kNan)},
+      {"", Presence(2)},
+      {"", Presence(-2)},
+      {"sampling.presence_penalty", Presence(2.0001F)},
+      {"sampling.presence_penalty", Presence(-2.0001F)},
+      {"sampling.presence_penalty", Presence(kNan)},
+      {"", Frequency(2)},
+      {"", Frequency(-2)},
+      {"sampling.frequency_penalty", Frequency(2.0001F)},
+      {"sampling.frequency_penalty", Frequency(-2.0001F)},
+      {"sampling.frequency_penalty", Frequency(kInfinity)},
+      {"", Repetition(10)},
+      {"", Repetition(1e-6F)},
+      {"sampling.repetition_penalty", Repetition(0)},
+      {"sampling.repetition_penalty", Repetition(-1)},
+      {"sampling.repetition_penalty", Repetition(10.001F)},
+      {"sampling.repetition_penalty", Repetition(kNan)},
+      {"", LogitBias(1, 100)},
+      {"", LogitBias(1, -100)},
+      {"sampling.logit_bias[0]", LogitBias(1, 100.01F)},
+      {"sampling.logit_bias[0]", LogitBias(1, -100.01F)},
+      {"sampling.logit_bias[0]", LogitBias(1, kNan)},
+      {"sampling.logit_bias[0]", LogitBias(1, -kInfinity)},
+      {"", LogitBias(0, 1, kTestVocab - 1)},
+      {"sampling.logit_bias", LogitBias(0, 1, kTestVocab)},
+      {"sampling.logit_bias", LogitBias(0, 1, 0xffffffffU)},
+      {"sampling.logit_bias has 1025", LogitBias(1025, 1)},
+      {"", Allowed(kTestVocab, kTestVocab - 1)},
+      {"sampling.allowed_token_ids", Allowed(kTestVocab + 1, 0)},
+      {"sampling.allowed_token_ids[0]", Allowed(1, kTestVocab)},
+      {"sampling.allowed_token_ids[0]", Allowed(1, 0xffffffffU)},
+      {"", BadWords(64, std::string(256, 'x'))},
+      {"sampling.bad_words", BadWords(65, "x")},
+      {"sampling.bad_words[0]", BadWords(1, std::string(257, 'x'))},
+      {"sampling.bad_words[0]", BadWords(1, "")},
+      {"sampling.bad_words[0]", BadWords(1, "   ")},
+      {"", TimeLimit(1)},
+      {"", TimeLimit(86400000)},
+      {"stopping.time_limit_ms", TimeLimit(0)},
+      {"stopping.time_limit_ms", TimeLimit(-1)},
+      {"stopping.time_limit_ms", TimeLimit(86400001)},
+      {"stopping.time_limit_ms", TimeLimit(std::numeric_limits<int64_t>::max())},
+      {"", PromptLogprobs(0)},
+      {"", PromptLogprobs(20)},
+      {"response.prompt_logprobs", PromptLogprobs(21)},
+      {"response.prompt_logprobs", PromptLogprobs(-1)},
+      {"", ExpertsPerToken(1)},
+      {"", ExpertsPerToken(2)},
+      {"moe.experts_per_token", ExpertsPerToken(0)},
+      {"moe.experts_per_token", ExpertsPerToken(3)},
+      {"moe.experts_per_token", ExpertsPerToken(-1)},
+      {"", Priority(100)},
+      {"", Priority(-100)},
+      {"scheduling.priority", Priority(101)},
+      {"scheduling.priority", Priority(-101)},
+      {"", HomeRank(0)},
+      {"scheduling.home_rank", HomeRank(1)},
+      {"scheduling.home_rank", HomeRank(-1)},
+      {"", Salt(256)},
+      {"cache.salt", Salt(257)},
       {"", MaxTokens(1)},
       {"", MaxTokens(kMaxInt)},
       {"stopping.max_tokens", MaxTokens(0)},
@@ -202,6 +314,12 @@ TEST(RequestLimitsTest, FollowsTheLimitsItIsGiven) {
   limits.stop_strings = 1;
   limits.stop_string_bytes = 2;
   limits.stop_token_ids = 3;
+  limits.n = 2;
+  limits.logit_bias = 4;
+  limits.bad_words = 1;
+  limits.bad_word_bytes = 2;
+  limits.logprobs = 5;
+  limits.experts_per_token = 3;
   const RequestValidator validator(limits, [] { return 7; });
   const auto admits = [&](const Edit& edit) {
     v1::GenerateRequest request;
@@ -214,6 +332,18 @@ TEST(RequestLimitsTest, FollowsTheLimitsItIsGiven) {
   EXPECT_FALSE(admits(StopStrings(1, 3)));
   EXPECT_TRUE(admits(StopTokens(3, 1)));
   EXPECT_FALSE(admits(StopTokens(4, 1)));
+  EXPECT_TRUE(admits(N(2)));
+  EXPECT_FALSE(admits(N(3)));
+  EXPECT_TRUE(admits(LogitBias(4, 1)));
+  EXPECT_FALSE(admits(LogitBias(5, 1)));
+  EXPECT_TRUE(admits(BadWords(1, "ab")));
+  EXPECT_FALSE(admits(BadWords(2, "a")));
+  EXPECT_FALSE(admits(BadWords(1, "aba")));
+  EXPECT_TRUE(admits(PromptLogprobs(5)));
+  EXPECT_FALSE(admits(PromptLogprobs(6)));
+  EXPECT_FALSE(admits(Logprobs(6)));
+  EXPECT_TRUE(admits(ExpertsPerToken(3)));
+  EXPECT_FALSE(admits(ExpertsPerToken(4)));
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "server/app/exit_code.h"
+#include "server/app/start_report.h"
 
 namespace moed {
 namespace {
@@ -71,6 +72,17 @@ TEST(DaemonOptionsTest, ReadsEveryFlag) {
                                           "--max-stop-token-ids=15",
                                           "--max-chat-messages=16",
                                           "--max-message-size=1MiB",
+                                          "--no-prefix-cache",
+                                          "--priority-ageing=0.25",
+                                          "--capacity-factor=1.5",
+                                          "--max-experts-per-token=4",
+                                          "--allow-routed-experts",
+                                          "--expert-token-statistics",
+                                          "--max-n=3",
+                                          "--max-logit-bias=17",
+                                          "--max-bad-words=18",
+                                          "--max-bad-word-bytes=19",
+                                          "--max-logprobs=20",
                                           "--listen=127.0.0.1:0",
                                           "--listen=[::1]:5",
                                           "--port-file=p",
@@ -104,6 +116,17 @@ TEST(DaemonOptionsTest, ReadsEveryFlag) {
   EXPECT_EQ(o.limits.stop_token_ids, 15);
   EXPECT_EQ(o.limits.chat_messages, 16);
   EXPECT_EQ(o.limits.message_bytes, 1 << 20);
+  EXPECT_TRUE(o.no_prefix_cache);
+  EXPECT_EQ(o.priority_ageing_seconds, 0.25);
+  EXPECT_EQ(o.capacity_factor, 1.5);
+  EXPECT_EQ(o.limits.experts_per_token, 4);
+  EXPECT_TRUE(o.limits.routed_experts);
+  EXPECT_TRUE(o.expert_token_statistics);
+  EXPECT_EQ(o.limits.n, 3);
+  EXPECT_EQ(o.limits.logit_bias, 17);
+  EXPECT_EQ(o.limits.bad_words, 18);
+  EXPECT_EQ(o.limits.bad_word_bytes, 19);
+  EXPECT_EQ(o.limits.logprobs, 20);
   EXPECT_THAT(o.listen, ElementsAre("127.0.0.1:0", "[::1]:5"));
   EXPECT_EQ(o.port_file, "p");
   EXPECT_TRUE(o.grpc_reflection);
@@ -112,6 +135,27 @@ TEST(DaemonOptionsTest, ReadsEveryFlag) {
   EXPECT_EQ(o.log_format, "json");
   EXPECT_EQ(o.log_level, "debug");
   EXPECT_TRUE(o.dry_run);
+}
+
+TEST(DaemonOptionsTest, WhatGivesAPromiseUpIsOffUnlessAsked) {
+  const DaemonOptions o = Parse({"--model=m"}).options;
+  EXPECT_EQ(o.capacity_factor, 0);
+  EXPECT_FALSE(o.limits.routed_experts);
+  EXPECT_FALSE(o.expert_token_statistics);
+  EXPECT_FALSE(o.no_prefix_cache);
+  EXPECT_THAT(StartWarnings(o), ElementsAre());
+  const std::vector<std::string> warnings =
+      StartWarnings(Parse({"--model=m", "--capacity-factor=1.25", "--allow-routed-experts",
+                           "--expert-token-statistics"})
+                        .options);
+  ASSERT_EQ(warnings.size(), 3U);
+  EXPECT_THAT(warnings[0], HasSubstr("--capacity-factor 1.25"));
+}
+
+TEST(DaemonOptionsTest, AsManyContinuationsAsSequences) {
+  EXPECT_EQ(Parse({"--model=m"}).options.limits.n, 16);
+  EXPECT_EQ(Parse({"--model=m", "--max-sequences=4"}).options.limits.n, 4);
+  EXPECT_EQ(Parse({"--model=m", "--max-sequences=4", "--max-n=2"}).options.limits.n, 2);
 }
 
 TEST(DaemonOptionsTest, AFlagBeatsItsEnvironmentVariable) {
@@ -136,6 +180,12 @@ TEST(DaemonOptionsTest, RefusesWhatItDoesNotSupportByName) {
   ExpectUsageError({"--model=m", "--ranks=0"}, "--ranks");
   ExpectUsageError({"--model=m", "--ranks=-1"}, "--ranks");
   ExpectUsageError({"--model=m", "--load-format=gguf"}, "--load-format");
+  ExpectUsageError({"--model=m", "--priority-ageing=-1"}, "--priority-ageing");
+  ExpectUsageError({"--model=m", "--capacity-factor=-0.5"}, "--capacity-factor");
+  ExpectUsageError({"--model=m", "--capacity-factor=nan"}, "--capacity-factor");
+  ExpectUsageError({"--model=m", "--max-experts-per-token=0"}, "--max-experts-per-token");
+  ExpectUsageError({"--model=m", "--max-logprobs=21"}, "--max-logprobs");
+  ExpectUsageError({"--model=m", "--max-n=0"}, "--max-n");
   ExpectUsageError({"--model=m", "--dtype=float16"}, "--dtype");
   ExpectUsageError({"--model=m", "--cpu-isa=neon"}, "--cpu-isa");
   ExpectUsageError({"--model=m", "--exchange=nccl"}, "--exchange");

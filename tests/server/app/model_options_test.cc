@@ -84,6 +84,35 @@ TEST(ModelOptionsTest, ACacheWithoutABlockIsTooLittleMemory) {
   EXPECT_EQ(ExitCodeOf(status.code()), kExitUnavailable) << status;
 }
 
+TEST(ModelOptionsTest, MoreExpertsPerTokenLieBetweenTheModelsAndAll) {
+  DaemonOptions options;
+  ModelConfig config;
+  config.top_k = 2;
+  config.num_experts = 8;
+  for (const int32_t fine : {0, 2, 8}) {
+    options.limits.experts_per_token = fine;
+    EXPECT_TRUE(CheckExpertsPerToken(options, config).ok()) << fine;
+  }
+  for (const int32_t wrong : {1, 9}) {
+    options.limits.experts_per_token = wrong;
+    const absl::Status status = CheckExpertsPerToken(options, config);
+    EXPECT_EQ(ExitCodeOf(status.code()), kExitConfig) << status;
+  }
+}
+
+TEST(ModelOptionsTest, HandsOnWhatTheEngineDecides) {
+  DaemonOptions options;
+  EXPECT_TRUE(MakeEngineOptions(options).prefix_cache);
+  EXPECT_EQ(MakeEngineOptions(options).priority_ageing, std::chrono::seconds(1));
+  EXPECT_FALSE(MakeEngineOptions(options).keeps_token_statistics);
+  options.no_prefix_cache = true;
+  options.priority_ageing_seconds = 0.25;
+  options.expert_token_statistics = true;
+  EXPECT_FALSE(MakeEngineOptions(options).prefix_cache);
+  EXPECT_EQ(MakeEngineOptions(options).priority_ageing, std::chrono::milliseconds(250));
+  EXPECT_TRUE(MakeEngineOptions(options).keeps_token_statistics);
+}
+
 TEST(StartReportTest, WritesBytesForPeople) {
   EXPECT_EQ(FormatBytes(12), "12 bytes");
   EXPECT_EQ(FormatBytes(1536), "1.50 KiB");

@@ -4,18 +4,14 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "server/handlers/expert_handler.h"
-#include "server/handlers/generation_messages.h"
 #include "server/handlers/model_handler.h"
 #include "server/handlers/tokenizer_handler.h"
 #include "tests/server/support/fake_engine.h"
-#include "tests/server/support/outputs.h"
 #include "tests/server/support/served_models.h"
 
 namespace moed {
 namespace {
 
-using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::StartsWith;
 
@@ -24,9 +20,6 @@ Serving MakeServing(bool with_tokenizer = true) {
   EngineStats stats;
   stats.total_kv_blocks = {10, 10};
   stats.free_kv_blocks = {10, 7};
-  stats.num_layers = 2;
-  stats.num_experts = 4;
-  stats.expert_tokens = {6, 2, 0, 0, 0, 0, 0, 0};
   engine->SetStats(std::move(stats));
   return {MakeServedModel(with_tokenizer), engine};
 }
@@ -106,6 +99,26 @@ TEST(ModelHandlerTest, AddsUpTheBlocksOfAllRanks) {
   EXPECT_EQ(response->model().tokenizer().chat_format(), "mistral-v1");
 }
 
+TEST(ModelHandlerTest, TellsTheLimitsOfRequests) {
+  RequestLimits limits;
+  limits.n = 5;
+  limits.logit_bias = 6;
+  limits.bad_words = 7;
+  limits.bad_word_bytes = 8;
+  v1::RequestLimits told = GetModel({}, MakeServing(), limits)->model().limits();
+  EXPECT_EQ(told.n(), 5U);
+  EXPECT_EQ(told.logit_bias(), 6U);
+  EXPECT_EQ(told.bad_words(), 7U);
+  EXPECT_EQ(told.bad_word_bytes(), 8U);
+  EXPECT_EQ(told.experts_per_token(), 2U);
+  EXPECT_FALSE(told.routed_experts());
+  limits.experts_per_token = 3;
+  limits.routed_experts = true;
+  told = GetModel({}, MakeServing(), limits)->model().limits();
+  EXPECT_EQ(told.experts_per_token(), 3U);
+  EXPECT_TRUE(told.routed_experts());
+}
+
 TEST(ModelHandlerTest, SaysThatThereIsNoTokenizer) {
   const auto response = GetModel({}, MakeServing(/*with_tokenizer=*/false), {});
   EXPECT_FALSE(response->model().has_tokenizer());
@@ -121,100 +134,6 @@ TEST(ModelHandlerTest, RefusesAnotherName) {
   v1::GetModelRequest request;
   request.set_model("other");
   EXPECT_TRUE(absl::IsNotFound(GetModel(request, MakeServing(), {}).status()));
-}
-
-TEST(ExpertHandlerTest, SummarisesEachLayer) {
-  const auto response = GetExpertLoad({}, MakeServing());
-  ASSERT_TRUE(response.ok()) << response.status();
-  ASSERT_EQ(response->layers_size(), 2);
-  const v1::LayerExpertLoad& busy = response->layers(0);
-  EXPECT_THAT(busy.tokens(), ElementsAre(6U, 2U, 0U, 0U));
-  EXPECT_THAT(busy.share(), ElementsAre(0.75, 0.25, 0.0, 0.0));
-  EXPECT_DOUBLE_EQ(busy.max_over_mean(), 3.0);
-  EXPECT_EQ(busy.dead_experts(), 2U);
-  EXPECT_EQ(response->experts_per_token(), 2U);
-  EXPECT_EQ(response->layers(1).layer(), 1U);
-}
-
-AdmittedRequest Admitted() {
-  AdmittedRequest admitted;
-  admitted.request.request_id = "r";
-  admitted.request.prompt_token_ids = {1, 2, 3};
-  return admitted;
-}
-
-TEST(GenerationMessagesTest, NumbersMessagesAndDescribesThePromptOnce) {
-  GenerationMessages messages(Admitted(), 2);
-  const auto first = messages.Next(MakeDelta("a", {5}), nullptr);
-  EXPECT_EQ(first.sequence(), 0U);
-  EXPECT_EQ(first.prompt().prompt_tokens(), 3U);
-  EXPECT_EQ(first.text_delta(), "a");
-  EXPECT_EQ(first.token_ids_size(), 0);
-  EXPECT_FALSE(first.has_finish());
-  const auto second = messages.Next(MakeDelta("b"), nullptr);
-  EXPECT_EQ(second.sequence(), 1U);
-  EXPECT_FALSE(second.has_prompt());
-  EXPECT_EQ(second.request_id(), "r");
-}
-
-TEST(GenerationMessagesTest, SendsWhatWasAskedForOnly) {
-  AdmittedRequest admitted = Admitted();
-  admitted.send_text = false;
-  admitted.send_token_ids = true;
-  GenerationMessages messages(admitted, 2);
-  GenerationDelta delta = MakeDelta("a", {5, 6});
-  delta.logprobs = {{.token_id = 5, .logprob = -0.5F, .top = {{5, -0.5F}, {9, -1.5F}}}};
-  const auto message = messages.Next(delta, nullptr);
-  EXPECT_EQ(message.text_delta(), "");
-  EXPECT_THAT(message.token_ids(), ElementsAre(5U, 6U));
-  ASSERT_EQ(message.logprobs_size(), 1);
-  EXPECT_EQ(message.logprobs(0).token_id(), 5U);
-  ASSERT_EQ(message.logprobs(0).top_size(), 2);
-  EXPECT_EQ(message.logprobs(0).top(1).token_id(), 9U);
-  EXPECT_EQ(message.logprobs(0).top(1).logprob(), -1.5F);
-}
-
-TEST(GenerationMessagesTest, SaysWhyItEnded) {
-  GenerationFinish finish;
-  finish.reason = FinishReason::kStop;
-  finish.matched_stop_string = "###";
-  finish.matched_token_id = 4;
-  finish.prompt_tokens = 3;
-  finish.completion_tokens = 5;
-  finish.first_token_seconds = 1;
-  finish.total_seconds = 3;
-  GenerationMessages messages(Admitted(), 2);
-  const v1::GenerationFinish result = messages.Next({}, &finish).finish();
-  EXPECT_EQ(result.reason(), v1::FINISH_REASON_STOP);
-  EXPECT_EQ(result.stop_string(), "###");
-  EXPECT_EQ(result.usage().completion_tokens(), 5U);
-  EXPECT_DOUBLE_EQ(result.timing().mean_inter_token_seconds(), 0.5);
-  EXPECT_EQ(result.experts_per_token(), 2U);
-
-  finish.reason = FinishReason::kLength;
-  finish.matched_stop_string.clear();
-  finish.matched_token_id = -1;
-  finish.completion_tokens = 1;
-  const v1::GenerationFinish length = messages.Next({}, &finish).finish();
-  EXPECT_EQ(length.reason(), v1::FINISH_REASON_LENGTH);
-  EXPECT_EQ(length.matched_case(), v1::GenerationFinish::MATCHED_NOT_SET);
-  EXPECT_EQ(length.timing().mean_inter_token_seconds(), 0);
-}
-
-TEST(GenerationMessagesTest, TheUnaryAnswerIsTheStreamJoined) {
-  AdmittedRequest admitted = Admitted();
-  admitted.send_token_ids = true;
-  GenerationMessages messages(admitted, 2);
-  GenerationFinish finish;
-  v1::GenerateResponse response;
-  AppendToResponse(messages.Next(MakeDelta("a", {5}), nullptr), &response);
-  AppendToResponse(messages.Next(MakeDelta("b", {6}), &finish), &response);
-  EXPECT_EQ(response.request_id(), "r");
-  EXPECT_EQ(response.prompt().prompt_tokens(), 3U);
-  ASSERT_EQ(response.continuations_size(), 1);
-  EXPECT_EQ(response.continuations(0).text(), "ab");
-  EXPECT_THAT(response.continuations(0).token_ids(), ElementsAre(5U, 6U));
-  EXPECT_TRUE(response.continuations(0).has_finish());
 }
 
 }  // namespace

@@ -84,12 +84,12 @@ TEST_F(GrpcServerTest, StreamsDeltasAndThenTheFinish) {
   const auto reader = stub_->StreamGenerate(&context, Request("r"));
   engine_->WaitForRequest("r");
   v1::StreamGenerateResponse message;
-  engine_->Emit("r", MakeDelta("one"));
+  engine_->Emit("r", FirstDelta("one"));
   ASSERT_TRUE(reader->Read(&message));
   EXPECT_EQ(message.text_delta(), "one");
   EXPECT_EQ(message.sequence(), 0U);
-  engine_->Emit("r", MakeDelta("two"));
-  engine_->Finish("r", Completed(2));
+  engine_->Emit("r", LastDelta("two", 2));
+  engine_->Finish("r", Completed());
   std::string rest;
   uint64_t next = 1;
   while (reader->Read(&message)) {
@@ -98,6 +98,46 @@ TEST_F(GrpcServerTest, StreamsDeltasAndThenTheFinish) {
   }
   EXPECT_EQ(rest, "two");
   EXPECT_EQ(message.finish().usage().completion_tokens(), 2U);
+  EXPECT_TRUE(reader->Finish().ok());
+}
+
+TEST_F(GrpcServerTest, StreamsAllContinuationsInOneSequence) {
+  grpc::ClientContext context;
+  const auto reader = stub_->StreamGenerate(&context, Request("r"));
+  engine_->WaitForRequest("r");
+  engine_->Emit("r", FirstDelta("a"));
+  GenerationDelta other = MakeDelta("x");
+  other.choice = 1;
+  engine_->Emit("r", other);
+  engine_->Emit("r", LastDelta("b", 2));
+  engine_->Emit("r", LastDelta("y", 2, /*choice=*/1));
+  engine_->Finish("r", Completed());
+  v1::StreamGenerateResponse message;
+  std::string texts[2];
+  int finishes = 0;
+  for (uint64_t next = 0; reader->Read(&message); ++next) {
+    EXPECT_EQ(message.sequence(), next);
+    EXPECT_EQ(message.has_prompt(), next == 0);
+    ASSERT_LT(message.index(), 2U);
+    texts[message.index()] += message.text_delta();
+    finishes += message.has_finish() ? 1 : 0;
+  }
+  EXPECT_EQ(texts[0], "ab");
+  EXPECT_EQ(texts[1], "xy");
+  EXPECT_EQ(finishes, 2);
+  EXPECT_TRUE(reader->Finish().ok());
+}
+
+TEST_F(GrpcServerTest, AStreamEndsWhereItsFinishComesAlone) {
+  grpc::ClientContext context;
+  const auto reader = stub_->StreamGenerate(&context, Request("r"));
+  engine_->WaitForRequest("r");
+  v1::StreamGenerateResponse message;
+  engine_->Emit("r", LastDelta("all", 1));
+  ASSERT_TRUE(reader->Read(&message));
+  EXPECT_TRUE(message.has_finish());
+  engine_->Finish("r", Completed());
+  EXPECT_FALSE(reader->Read(&message));
   EXPECT_TRUE(reader->Finish().ok());
 }
 
@@ -121,7 +161,7 @@ TEST_F(GrpcServerTest, SendsInitialMetadataWithTheFirstTokenOnly) {
   if (!too_soon) ASSERT_TRUE(queue.Next(&tag, &ok));
   EXPECT_EQ(tag, &queue);
   EXPECT_TRUE(ok);
-  engine_->Finish("r", Completed(1));
+  engine_->Finish("r", Completed());
   grpc::Status status;
   reader->Finish(&status, &status);
   context.TryCancel();
@@ -143,9 +183,9 @@ TEST_F(GrpcServerTest, AFailureBeforeTheFirstTokenIsAStatusWithoutAMessage) {
 TEST_F(GrpcServerTest, AnswersInOnePiece) {
   std::thread engine([this] {
     engine_->WaitForRequest("r");
-    engine_->Emit("r", MakeDelta("a"));
-    engine_->Emit("r", MakeDelta("b"));
-    engine_->Finish("r", Completed(2));
+    engine_->Emit("r", FirstDelta("a"));
+    engine_->Emit("r", LastDelta("b", 2));
+    engine_->Finish("r", Completed());
   });
   v1::GenerateRequest request;
   request.set_request_id("r");
@@ -163,7 +203,8 @@ TEST_F(GrpcServerTest, MalformedBytesAreTheClientsFault) {
        {"/moed.v1.GenerationService/Generate", "/moed.v1.GenerationService/StreamGenerate",
         "/moed.v1.TokenizerService/Tokenize", "/moed.v1.TokenizerService/Detokenize",
         "/moed.v1.TokenizerService/RenderChat", "/moed.v1.ModelService/GetModel",
-        "/moed.v1.ModelService/ListModels", "/moed.v1.ExpertService/GetExpertLoad"}) {
+        "/moed.v1.ModelService/ListModels", "/moed.v1.ExpertService/GetExpertLoad",
+        "/moed.v1.ExpertService/GetExpertTokens"}) {
     // An unfinished tag, and a field longer than the message.
     for (const std::string& bytes : {std::string("\xff\xff\xff"), std::string("\x0a\x7f")}) {
       const grpc::Status status = CallRaw(method, bytes);
@@ -290,7 +331,8 @@ TEST_F(GrpcServerTest, SaysHowFarLoadingIsUntilItServes) {
   state_.Close("the model is loading (rank 0: expert weights 40 %)");
   for (const char* method :
        {"/moed.v1.GenerationService/Generate", "/moed.v1.TokenizerService/Tokenize",
-        "/moed.v1.ModelService/GetModel", "/moed.v1.ExpertService/GetExpertLoad"}) {
+        "/moed.v1.ModelService/GetModel", "/moed.v1.ExpertService/GetExpertLoad",
+        "/moed.v1.ExpertService/GetExpertTokens"}) {
     const grpc::Status status = CallRaw(method, "");
     EXPECT_EQ(status.error_code(), grpc::StatusCode::UNAVAILABLE) << method;
     EXPECT_THAT(status.error_message(), HasSubstr("expert weights 40 %")) << method;

@@ -9,6 +9,7 @@
 #include "absl/base/thread_annotations.h"
 #include "kernels/core/mutex.h"
 #include "runtime/engine/engine.h"
+#include "runtime/engine/routing_ledger.h"
 #include "tests/server/support/outputs.h"
 
 namespace moed {
@@ -56,7 +57,11 @@ class FakeEngine : public Engine {
     return stats_;
   }
 
+  // Two layers of four experts, with two of them for each token, until SetRouting.
+  const RoutingLedger& routing() const override { return *routing_; }
+
   // What the test does.
+  void SetRouting(std::unique_ptr<RoutingLedger> routing) { routing_ = std::move(routing); }
   void Refuse(const absl::Status& status) {
     MutexLock lock(mutex_);
     refusal_ = status;
@@ -105,6 +110,10 @@ class FakeEngine : public Engine {
     return sink;
   }
 
+  std::unique_ptr<RoutingLedger> routing_ =
+      RoutingLedger::Create(
+          {.num_ranks = 1, .num_layers = 2, .num_experts = 4, .experts_per_token = 2}, TimePoint())
+          .value();
   mutable Mutex mutex_;
   CondVar changed_;
   absl::Status refusal_ ABSL_GUARDED_BY(mutex_);

@@ -16,16 +16,24 @@ inline GenerationDelta MakeDelta(std::string text, std::vector<int32_t> token_id
   return delta;
 }
 
-inline GenerationFinish EndedWith(absl::Status status) {
-  GenerationFinish finish;
-  finish.status = std::move(status);
-  return finish;
+// The first of a request of three prompt tokens.
+inline GenerationDelta FirstDelta(std::string text, std::vector<int32_t> token_ids = {}) {
+  GenerationDelta delta = MakeDelta(std::move(text), std::move(token_ids));
+  delta.prompt.emplace();
+  delta.prompt->prompt_tokens = 3;
+  return delta;
 }
 
-inline GenerationFinish Completed(int32_t completion_tokens) {
-  GenerationFinish finish;
-  finish.completion_tokens = completion_tokens;
-  return finish;
+// The last of a continuation.
+inline GenerationDelta LastDelta(std::string text, int32_t completion_tokens, int32_t choice = 0) {
+  GenerationDelta delta = MakeDelta(std::move(text));
+  delta.choice = choice;
+  delta.finish.emplace();
+  delta.finish->completion_tokens = completion_tokens;
+  return delta;
 }
+
+inline GenerationFinish EndedWith(absl::Status status) { return {.status = std::move(status)}; }
+inline GenerationFinish Completed() { return EndedWith(absl::OkStatus()); }
 
 }  // namespace moed
