@@ -25,6 +25,8 @@ absl::StatusOr<SchedulerOptions> MakeSchedulerOptions(const EngineOptions& optio
   MOED_RETURN_IF_ERROR(CheckPositive("block_size", info.block_size));
   MOED_RETURN_IF_ERROR(CheckPositive("num_layers", info.num_layers));
   MOED_RETURN_IF_ERROR(CheckPositive("num_experts", info.num_experts));
+  MOED_RETURN_IF_ERROR(CheckPositive("experts_per_token", info.experts_per_token));
+  MOED_RETURN_IF_ERROR(CheckPositive("vocab", info.vocab));
   MOED_RETURN_IF_ERROR(CheckPositive("max_queued_requests", options.max_queued_requests));
   if (options.token_budget < 0 || options.token_budget > info.max_rows_per_step) {
     return absl::InvalidArgumentError(absl::StrCat(

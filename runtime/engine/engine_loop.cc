@@ -34,6 +34,10 @@ void EngineImpl::Run() {
 }
 
 bool EngineImpl::PlanStep(bool is_running, StepPlan* plan) {
+  // A stop string in what the last commit gave ends its continuation before the plan is made, so
+  // that it has one row too many at most: that in the step which runs. The wait is the step's own
+  // time; output that takes longer than a step would hold the engine up in any case.
+  output_.Flush();
   MutexLock lock(mutex_);
   // An idle engine has no request, hence no deadline to wake for.
   while (!stopping_ && !is_running && !scheduler_.HasWork()) wake_.Wait(mutex_);

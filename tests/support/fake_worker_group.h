@@ -107,6 +107,9 @@ class FakeWorkerGroup : public WorkerGroup {
     info.block_size = options.block_size;
     info.num_layers = options.num_layers;
     info.num_experts = options.num_experts;
+    info.experts_per_token = options.experts_per_token;
+    info.max_experts_per_token = options.num_experts;
+    info.vocab = options.vocab;
     info.backend = "fake";
     return info;
   }

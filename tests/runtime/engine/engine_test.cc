@@ -1,6 +1,9 @@
 #include "runtime/engine/engine_impl.h"
 
+#include <algorithm>
+#include <chrono>
 #include <numeric>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -17,27 +20,18 @@ using ::testing::HasSubstr;
 
 class EngineTest : public EngineFixture {
  protected:
-  // `request` must end, by its sink's word or by its text, with its third token. Beside one that
-  // goes on, it takes part in at most one more step, and the other gets what it gets alone.
+  // `request`, with a prompt of three tokens, must end with its third token, by its sink's word or
+  // by its text. Beside one that goes on, it has at most one row too many, and the other gets what
+  // it gets alone.
   void ExpectGoneWithinOneStep(const GenerationRequest& request,
                                const std::shared_ptr<RecordingSink>& sink) {
-    control_->Hold();
-    const GenerationRequest other = Request("other", 1, 20, /*seed=*/77);
+    const GenerationRequest other = Request("other", 1, 200, /*seed=*/77);
     const auto other_sink = Submit(other);
-    control_->WaitForLaunch(1);
     ASSERT_TRUE(engine_->Submit(request, sink).ok());
-    for (int64_t step = 1; step <= 4; ++step) {
-      control_->WaitForLaunch(step);
-      control_->ReleaseStep();
-    }
-    sink->Wait();  // its third token came from step 4; step 5 may have been planned by then
-    control_->WaitForLaunch(5);
-    control_->ReleaseStep();
-    control_->WaitForLaunch(6);
-    EXPECT_EQ(engine_->Stats().requests_running, 1);
-    control_->ReleaseAll();
+    sink->Wait();
     EXPECT_TRUE(other_sink->Wait().status.ok());
     EXPECT_EQ(other_sink->tokens(), FakeContinuation(other, rank_options_.vocab));
+    EXPECT_LE(control_->num_rows(), 200 + (3 + 2) + 1);
     EXPECT_EQ(sink->num_finishes(), 1);
     ExpectAllBlocksFree();
   }
@@ -47,8 +41,9 @@ TEST_F(EngineTest, ARequestGetsWhatItGetsAlone) {
   StartEngine();
   const GenerationRequest request = Request("a", 70, 9, /*seed=*/3);
   const auto sink = Submit(request);
-  const GenerationFinish finish = sink->Wait();
-  EXPECT_TRUE(finish.status.ok()) << finish.status;
+  const absl::Status status = sink->Wait().status;
+  EXPECT_TRUE(status.ok()) << status;
+  const ChoiceFinish finish = sink->choice_finish();
   EXPECT_EQ(finish.reason, FinishReason::kLength);
   EXPECT_EQ(finish.prompt_tokens, 70);
   EXPECT_EQ(finish.completion_tokens, 9);
@@ -76,7 +71,8 @@ TEST_F(EngineTest, EosEndsWithItsToken) {
   const std::vector<int32_t> free_run = FakeContinuation(request, rank_options_.vocab);
   request.stopping.eos_token_ids = {free_run[3]};
   const auto sink = Submit(request);
-  const GenerationFinish finish = sink->Wait();
+  sink->Wait();
+  const ChoiceFinish finish = sink->choice_finish();
   EXPECT_EQ(finish.reason, FinishReason::kStop);
   EXPECT_EQ(finish.matched_token_id, free_run[3]);
   EXPECT_EQ(finish.completion_tokens, 4);
@@ -101,8 +97,9 @@ TEST_F(EngineTest, AStopStringEndsTheTextBeforeIt) {
                            words[free_run[middle + 1] - kTinyFirstPiece].substr(0, 3);
   request.stopping.stop_strings = {stop};
   const auto sink = Submit(request);
-  const GenerationFinish finish = sink->Wait();
-  EXPECT_TRUE(finish.status.ok()) << finish.status;
+  const absl::Status status = sink->Wait().status;
+  EXPECT_TRUE(status.ok()) << status;
+  const ChoiceFinish finish = sink->choice_finish();
   EXPECT_EQ(finish.reason, FinishReason::kStop);
   EXPECT_EQ(finish.matched_stop_string, stop);
   EXPECT_EQ(sink->text(), whole.substr(0, whole.find(stop)));
@@ -126,11 +123,11 @@ TEST_F(EngineTest, AStopStringEndsItsRequestWithinOneStep) {
   StartEngine();
   // A seed whose third token is a printable character.
   GenerationRequest request = Request("stopped", 3, 100, /*seed=*/0);
+  int32_t third = 0;
   do {
     ++request.sampling.seed;
-  } while (FakeToken(request.sampling.seed, 5, rank_options_.vocab) < TinyByte('a') ||
-           FakeToken(request.sampling.seed, 5, rank_options_.vocab) > TinyByte('z'));
-  const int32_t third = FakeToken(request.sampling.seed, 5, rank_options_.vocab);
+    third = FakeContinuation(request, rank_options_.vocab)[2];
+  } while (third < TinyByte('a') || third > TinyByte('z'));
   request.stopping.stop_strings = {std::string(1, static_cast<char>(third - TinyByte(0)))};
   const auto sink = std::make_shared<RecordingSink>();
   ExpectGoneWithinOneStep(request, sink);
@@ -194,7 +191,8 @@ TEST_F(EngineTest, TimesComeFromItsClock) {
   control_->WaitForLaunch(2);
   AdvanceClock(250);
   control_->ReleaseStep();
-  const GenerationFinish finish = first->Wait();
+  first->Wait();
+  const ChoiceFinish finish = first->choice_finish();
   EXPECT_DOUBLE_EQ(finish.queue_seconds, 0.0);
   EXPECT_DOUBLE_EQ(finish.first_token_seconds, 0.5);
   EXPECT_DOUBLE_EQ(finish.total_seconds, 0.75);
@@ -206,13 +204,91 @@ TEST_F(EngineTest, CountsEveryComputedRowsChoices) {
   const auto b = Submit(Request("b", 7, 1));
   a->Wait();
   b->Wait();
-  const EngineStats stats = engine_->Stats();
-  ASSERT_EQ(stats.expert_tokens.size(), 8u);
+  const ExpertLoad load = engine_->routing().Load(std::nullopt, options_.now());
+  ASSERT_EQ(load.expert_tokens.size(), 8u);
   // 10 + 3 rows and 7 rows; the fake ranks choose one expert a row in each of two layers.
-  EXPECT_EQ(std::accumulate(stats.expert_tokens.begin(), stats.expert_tokens.begin() + 4, 0), 20);
-  EXPECT_EQ(std::accumulate(stats.expert_tokens.begin(), stats.expert_tokens.end(), 0), 40);
-  EXPECT_EQ(stats.steps, static_cast<uint64_t>(control_->num_launched()));
+  EXPECT_EQ(std::accumulate(load.expert_tokens.begin(), load.expert_tokens.begin() + 4, 0), 20);
+  EXPECT_EQ(std::accumulate(load.expert_tokens.begin(), load.expert_tokens.end(), 0), 40);
+  EXPECT_EQ(engine_->Stats().counters.steps, static_cast<uint64_t>(control_->num_launched()));
   EXPECT_EQ(control_->num_rows(), 20);
+}
+
+TEST_F(EngineTest, ContinuationsOfARequestEndEachByItself) {
+  StartEngine();
+  GenerationRequest request = Request("a", 6, 9);
+  request.sampling.n = 3;
+  const std::vector<int32_t> second = FakeContinuation(request, rank_options_.vocab, 1);
+  request.stopping.stop_token_ids = {second[3]};
+  const auto sink = Submit(request);
+  EXPECT_TRUE(sink->Wait().status.ok());
+  for (int32_t choice = 0; choice < 3; ++choice) {
+    const auto expected = FakeContinuation(request, rank_options_.vocab, choice);
+    EXPECT_EQ(sink->choice_finish(choice).completion_tokens, static_cast<int>(expected.size()));
+    EXPECT_EQ(sink->tokens(choice), expected) << "choice " << choice;
+  }
+  EXPECT_EQ(sink->choice_finish(1).reason, FinishReason::kStop);
+  ExpectAllBlocksFree();
+}
+
+TEST_F(EngineTest, AStopStringOfOneContinuationLeavesTheOthers) {
+  const std::unique_ptr<Tokenizer> tokenizer = MakeTinyTokenizer({});
+  tokenizer_ = tokenizer.get();
+  rank_options_.vocab = kTinyFirstPiece;
+  StartEngine();
+  GenerationRequest request = Request("a", 3, 40);
+  request.sampling.n = 2;
+  // A seed whose second continuation has, as its third token, a letter that the first has not.
+  std::string stop;
+  while (stop.empty()) {
+    ++request.sampling.seed;
+    const int32_t third = FakeContinuation(request, rank_options_.vocab, 1)[2];
+    const auto first = FakeContinuation(request, rank_options_.vocab, 0);
+    const bool is_letter = third >= TinyByte('a') && third <= TinyByte('z');
+    if (!is_letter || std::find(first.begin(), first.end(), third) != first.end()) continue;
+    stop = std::string(1, static_cast<char>(third - TinyByte(0)));
+  }
+  request.stopping.stop_strings = {stop};
+  const auto sink = Submit(request);
+  EXPECT_TRUE(sink->Wait().status.ok());
+  EXPECT_EQ(sink->choice_finish(1).matched_stop_string, stop);
+  EXPECT_LE(sink->tokens(1).size(), 3u);
+  EXPECT_EQ(sink->choice_finish(0).reason, FinishReason::kLength);
+  EXPECT_EQ(sink->tokens(0).size(), 40u);
+  ExpectAllBlocksFree();
+}
+
+TEST_F(EngineTest, ATimeLimitEndsNormally) {
+  StartEngine();
+  control_->Hold();
+  GenerationRequest request = Request("a", 5, 50);
+  request.stopping.time_limit = std::chrono::milliseconds(300);
+  const auto sink = Submit(request);
+  control_->WaitForLaunch(1);
+  AdvanceClock(300);
+  control_->ReleaseAll();
+  EXPECT_TRUE(sink->Wait().status.ok());
+  EXPECT_EQ(sink->choice_finish().reason, FinishReason::kTimeLimit);
+  EXPECT_LE(sink->tokens().size(), 2u);
+}
+
+TEST_F(EngineTest, UnderAShortageEveryRequestGetsWhatItGetsAlone) {
+  rank_options_.num_blocks = 12;
+  StartEngine();
+  std::vector<GenerationRequest> requests;
+  std::vector<std::shared_ptr<RecordingSink>> sinks;
+  for (int i = 0; i < 60; ++i) {
+    requests.push_back(Request(absl::StrCat(i), 1 + i * 7 % 20, 1 + i * 5 % 28, i));
+    sinks.push_back(Submit(requests.back()));
+  }
+  int num_preemptions = 0;
+  for (int i = 0; i < 60; ++i) {
+    EXPECT_TRUE(sinks[i]->Wait().status.ok());
+    EXPECT_EQ(sinks[i]->tokens(), FakeContinuation(requests[i], rank_options_.vocab)) << i;
+    num_preemptions += sinks[i]->choice_finish().usage.num_preemptions;
+  }
+  EXPECT_GT(num_preemptions, 0);
+  EXPECT_EQ(engine_->Stats().counters.preemptions, num_preemptions);
+  ExpectAllBlocksFree();
 }
 
 TEST_F(EngineTest, DrainingRefusesNewWorkAndFinishesTheOld) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -25,6 +26,9 @@ class RecordingSink : public GenerationSink {
       MutexLock lock(mutex_);
       text_ += delta.text;
       tokens_.insert(tokens_.end(), delta.token_ids.begin(), delta.token_ids.end());
+      std::vector<int32_t>& of_choice = tokens_by_choice_[delta.choice];
+      of_choice.insert(of_choice.end(), delta.token_ids.begin(), delta.token_ids.end());
+      if (delta.finish) choice_finishes_[delta.choice] = *delta.finish;
       if (num_finishes_ > 0) ++num_calls_after_finish_;
       num_tokens = tokens_.size();
       changed_.NotifyAll();
@@ -45,6 +49,12 @@ class RecordingSink : public GenerationSink {
     while (num_finishes_ == 0) changed_.Wait(mutex_);
     return finish_;
   }
+  // How a continuation ended normally; empty where it did not.
+  ChoiceFinish choice_finish(int32_t choice = 0) const {
+    MutexLock lock(mutex_);
+    const auto found = choice_finishes_.find(choice);
+    return found == choice_finishes_.end() ? ChoiceFinish() : found->second;
+  }
   void WaitForTokens(size_t count) {
     MutexLock lock(mutex_);
     while (tokens_.size() < count) changed_.Wait(mutex_);
@@ -52,6 +62,11 @@ class RecordingSink : public GenerationSink {
   std::vector<int32_t> tokens() const {
     MutexLock lock(mutex_);
     return tokens_;
+  }
+  std::vector<int32_t> tokens(int32_t choice) const {
+    MutexLock lock(mutex_);
+    const auto found = tokens_by_choice_.find(choice);
+    return found == tokens_by_choice_.end() ? std::vector<int32_t>() : found->second;
   }
   std::string text() const {
     MutexLock lock(mutex_);
@@ -72,6 +87,8 @@ class RecordingSink : public GenerationSink {
   std::string text_ ABSL_GUARDED_BY(mutex_);
   std::vector<int32_t> tokens_ ABSL_GUARDED_BY(mutex_);
   GenerationFinish finish_ ABSL_GUARDED_BY(mutex_);
+  std::map<int32_t, std::vector<int32_t>> tokens_by_choice_ ABSL_GUARDED_BY(mutex_);
+  std::map<int32_t, ChoiceFinish> choice_finishes_ ABSL_GUARDED_BY(mutex_);
   int num_finishes_ ABSL_GUARDED_BY(mutex_) = 0;
   int num_calls_after_finish_ ABSL_GUARDED_BY(mutex_) = 0;
 };
