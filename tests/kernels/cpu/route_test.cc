@@ -17,12 +17,13 @@ struct Routing {
 };
 
 Routing RouteRows(Backend& backend, Stream& stream, const ConstTensorView& x, const Tensor& weight,
-                  int64_t top_k) {
+                  int64_t top_k, const ConstTensorView& num_choices = {}) {
   Routing routing{Tensor(DType::kInt32, {x.dim(0), top_k}),
                   Tensor(DType::kFloat32, {x.dim(0), top_k})};
   RouteArgs args;
   args.x = x;
   args.weight = weight;
+  args.num_choices = num_choices;
   args.topk_ids = routing.ids.view();
   args.topk_weights = routing.weights.view();
   backend.Route(stream, args);
@@ -114,6 +115,48 @@ TEST_P(RouteTest, RowsHaveTheSameBitsInAnyBatchAndThreadCount) {
     const Routing got = RouteRows(*other, *stream_, x, weight, 2);
     EXPECT_EQ(got.ids.bytes(), all.ids.bytes());
     EXPECT_EQ(got.weights.bytes(), all.weights.bytes());
+  }
+}
+
+TEST_P(RouteTest, MixedNumbersOfChoicesAreThoseOfEachNumberAlone) {
+  const int64_t num_rows = 203;
+  const int64_t top_k = 4;
+  const Tensor x = Tensor::Random(act(), {num_rows, 77}, 7);
+  const Tensor weight = Tensor::Random(DType::kFloat32, {9, 77}, 8);
+  std::vector<int32_t> num_choices;
+  for (int64_t t = 0; t < num_rows; ++t) num_choices.push_back(static_cast<int32_t>(t * 5 % 4) + 1);
+  const Tensor choices = Tensor::Ints({num_rows}, num_choices);
+  const Routing mixed = RouteRows(*backend_, *stream_, x, weight, top_k, choices);
+  for (int64_t k = 1; k <= top_k; ++k) {
+    const Routing alone = RouteRows(*backend_, *stream_, x, weight, k);
+    for (int64_t t = 0; t < num_rows; ++t) {
+      if (num_choices[static_cast<size_t>(t)] != k) continue;
+      const std::string ids = mixed.ids.bytes(t, 1);
+      const std::string weights = mixed.weights.bytes(t, 1);
+      const auto width = static_cast<size_t>(k) * 4;
+      ASSERT_EQ(ids.substr(0, width), alone.ids.bytes(t, 1)) << "row " << t << " k " << k;
+      ASSERT_EQ(weights.substr(0, width), alone.weights.bytes(t, 1)) << "row " << t << " k " << k;
+      for (int64_t c = k; c < top_k; ++c) {
+        ASSERT_EQ(mixed.ids.int_at(t * top_k + c), -1);
+        ASSERT_EQ(mixed.weights.at(t * top_k + c), 0.0F);
+      }
+    }
+  }
+  auto threads = MakeTestBackend(GetParam(), 4);
+  const Routing other = RouteRows(*threads, *stream_, x, weight, top_k, choices);
+  EXPECT_EQ(other.ids.bytes(), mixed.ids.bytes());
+  EXPECT_EQ(other.weights.bytes(), mixed.weights.bytes());
+}
+
+TEST(RouteDeathTest, ANumberOfChoicesOutOfRangeIsCaught) {
+  testing::GTEST_FLAG(death_test_style) = "threadsafe";
+  const auto backend = MakeTestBackend({Kernels::kBaseline, DType::kFloat32});
+  const auto stream = backend->CreateStream();
+  const Tensor x = Tensor::Random(DType::kFloat32, {1, 4}, 1);
+  const Tensor weight = Tensor::Random(DType::kFloat32, {3, 4}, 1);
+  for (const int32_t k : {0, 3}) {
+    EXPECT_DEATH(RouteRows(*backend, *stream, x, weight, 2, Tensor::Ints({1}, {k})),
+                 "a row's k is out of range");
   }
 }
 

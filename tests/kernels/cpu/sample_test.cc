@@ -2,53 +2,14 @@
 #include <cmath>
 #include <numeric>
 
-#include "kernels/core/philox.h"
-#include "tests/kernels/cpu/kernel_test.h"
+#include "tests/kernels/cpu/sample_harness.h"
 
 namespace moed {
 namespace {
 
 using SampleTest = KernelTest;
-// Logits are float32 whatever the activations are: one dtype is enough.
-INSTANTIATE_TEST_SUITE_P(Kernels, SampleTest,
-                         testing::Values(KernelCase{Kernels::kReference, DType::kFloat32},
-                                         KernelCase{Kernels::kBaseline, DType::kFloat32},
-                                         KernelCase{Kernels::kPortable, DType::kFloat32},
-                                         KernelCase{Kernels::kAvx512Bf16, DType::kFloat32}),
+INSTANTIATE_TEST_SUITE_P(Kernels, SampleTest, testing::ValuesIn(SampleKernelCases()),
                          KernelCaseName);
-
-struct Sampled {
-  Tensor tokens, logprobs, top_ids, top_logprobs, last_sampled;
-};
-
-Sampled SampleRows(Backend& backend, Stream& stream, const ConstTensorView& logits,
-                   const std::vector<SamplingRow>& rows) {
-  const auto count = static_cast<int64_t>(rows.size());
-  Sampled out{Tensor(DType::kInt32, {count}), Tensor(DType::kFloat32, {count}),
-              Tensor(DType::kInt32, {count, kMaxLogprobs}),
-              Tensor(DType::kFloat32, {count, kMaxLogprobs}),
-              Tensor::Ints({64}, std::vector<int32_t>(64, -7))};
-  SampleArgs args;
-  args.logits = logits;
-  args.rows = rows;
-  args.last_sampled = out.last_sampled.view();
-  args.token_ids = out.tokens.view();
-  args.logprobs = out.logprobs.view();
-  args.top_ids = out.top_ids.view();
-  args.top_logprobs = out.top_logprobs.view();
-  args.want_top = true;
-  backend.Sample(stream, args);
-  return out;
-}
-
-SamplingRow Row(float temperature, int32_t top_k = 0, float top_p = 1, float min_p = 0) {
-  SamplingRow row;
-  row.temperature = temperature;
-  row.top_k = top_k;
-  row.top_p = top_p;
-  row.min_p = min_p;
-  return row;
-}
 
 TEST_P(SampleTest, GreedyTakesTheLargestAndTiesTheLowestId) {
   const Tensor logits = Tensor::Of(DType::kFloat32, {2, 5}, {1, 3, 2, 3, 3, -0.0F, 0, -1, 0, -2});
@@ -160,80 +121,9 @@ TEST_P(SampleTest, ExtremeTemperaturesAreHarmless) {
   for (const int count : counts) EXPECT_GT(count, 0);
 }
 
-// What the cuts leave, in double: top-k, then top-p, then min-p (kernels/backend.h).
-std::vector<double> Distribution(const std::vector<float>& logits, const SamplingRow& row) {
-  std::vector<size_t> order(logits.size());
-  std::iota(order.begin(), order.end(), size_t{0});
-  std::stable_sort(order.begin(), order.end(),
-                   [&](size_t a, size_t b) { return logits[a] > logits[b]; });
-  if (row.top_k > 0) order.resize(std::min(order.size(), static_cast<size_t>(row.top_k)));
-  const auto weight = [&](size_t id) {
-    return std::exp((static_cast<double>(logits[id]) - logits[order[0]]) / row.temperature);
-  };
-  double total = 0;
-  for (const size_t id : order) total += weight(id);
-  double cumulative = 0;
-  std::vector<double> kept(logits.size());
-  for (size_t i = 0; i < order.size(); ++i) {
-    if (i > 0 && row.top_p < 1 && cumulative >= row.top_p * total) break;
-    cumulative += weight(order[i]);
-    if (weight(order[i]) >= row.min_p) kept[order[i]] = weight(order[i]);
-  }
-  total = std::accumulate(kept.begin(), kept.end(), 0.0);
-  for (double& p : kept) p /= total;
-  return kept;
-}
-
-// Pearson's chi-square over seeded draws; the bound is far in the tail (mean k, variance 2 k).
-TEST_P(SampleTest, DrawsFollowTheCutDistribution) {
-  const std::vector<float> values = {2.0F, 0.5F, 1.9F, -1.0F, 1.0F, 0.0F, 1.5F, -3.0F};
-  std::vector<float> repeated;
-  constexpr int kRows = 64;
-  for (int i = 0; i < kRows; ++i) repeated.insert(repeated.end(), values.begin(), values.end());
-  const Tensor logits = Tensor::Of(DType::kFloat32, {kRows, 8}, repeated);
-  for (const SamplingRow& kind :
-       {Row(1), Row(0.5F), Row(2.5F), Row(1, 3), Row(1, 0, 0.8F), Row(1, 0, 1, 0.3F),
-        Row(0.7F, 5, 0.9F, 0.1F), Row(1, 100, 0.3F), Row(1, 1)}) {
-    const std::vector<double> want = Distribution(values, kind);
-    std::vector<int> counts(8);
-    constexpr int kBatches = 100;
-    for (int batch = 0; batch < kBatches; ++batch) {
-      std::vector<SamplingRow> rows(kRows, kind);
-      for (int i = 0; i < kRows; ++i) {
-        rows[static_cast<size_t>(i)].seed = 1234;
-        rows[static_cast<size_t>(i)].position = batch * kRows + i;
-      }
-      for (const int32_t token : SampleRows(*backend_, *stream_, logits, rows).tokens.ints()) {
-        ++counts[static_cast<size_t>(token)];
-      }
-    }
-    double chi_square = 0;
-    int kept = 0;
-    for (size_t id = 0; id < 8; ++id) {
-      const double expected = want[id] * kRows * kBatches;
-      if (expected == 0) {
-        EXPECT_EQ(counts[id], 0) << "token " << id << " was cut";
-        continue;
-      }
-      ++kept;
-      chi_square += std::pow(counts[id] - expected, 2) / expected;
-    }
-    EXPECT_LT(chi_square, kept + 5 * std::sqrt(2.0 * kept))
-        << "temperature " << kind.temperature << " top_k " << kind.top_k << " top_p " << kind.top_p
-        << " min_p " << kind.min_p;
-  }
-}
-
 // Independent of the implementation: the inverse of the cumulative sum, in double.
 TEST_P(SampleTest, ADrawIsTheInverseOfTheCumulativeSum) {
-  const int64_t vocab = 2000;
-  const Tensor logits = Tensor::Random(DType::kFloat32, {1, vocab}, 21, 2.0F);
-  const std::vector<float> values = logits.floats();
-  std::vector<int32_t> order(static_cast<size_t>(vocab));
-  std::iota(order.begin(), order.end(), 0);
-  std::stable_sort(order.begin(), order.end(), [&](int32_t a, int32_t b) {
-    return values[static_cast<size_t>(a)] > values[static_cast<size_t>(b)];
-  });
+  const Tensor logits = Tensor::Random(DType::kFloat32, {1, 2000}, 21, 2.0F);
   int compared = 0;
   for (uint64_t seed = 0; seed < 60; ++seed) {
     SamplingRow row = Row(1.0F + static_cast<float>(seed % 3), seed % 2 == 0 ? 0 : 300,
@@ -241,23 +131,10 @@ TEST_P(SampleTest, ADrawIsTheInverseOfTheCumulativeSum) {
     row.seed = seed << 33;
     row.choice_index = static_cast<uint32_t>(seed % 4);
     row.position = static_cast<int64_t>(seed) << 31;
-    const std::vector<double> p = Distribution(values, row);
-    const double u = UniformForToken(row.seed, row.choice_index, row.position);
-    double cumulative = 0;
-    double margin = 1;  // how near u is to a step
-    int32_t want = -1;
-    for (const int32_t id : order) {
-      const double next = cumulative + p[static_cast<size_t>(id)];
-      if (u < next) {
-        want = id;
-        margin = std::min(u - cumulative, next - u);
-        break;
-      }
-      cumulative = next;
-    }
-    if (margin < 1e-6) continue;  // float32 sums may fall on either side
+    const WantedToken wanted = TokenOf(logits.floats(), row);
+    if (wanted.margin < 1e-6) continue;  // float32 sums may fall on either side
     ++compared;
-    ASSERT_EQ(SampleRows(*backend_, *stream_, logits, {row}).tokens.int_at(0), want)
+    ASSERT_EQ(SampleRows(*backend_, *stream_, logits, {row}).tokens.int_at(0), wanted.id)
         << "seed " << seed;
   }
   EXPECT_GT(compared, 50);
