@@ -106,6 +106,77 @@ TEST_F(SequenceOutputTest, TheLastTokenMayCompleteAStopString) {
   EXPECT_EQ(output.matched_stop_string(), "!");
 }
 
+TEST_F(SequenceOutputTest, OfSeveralStopStringsTheOneThatIsCompleteFirstEnds) {
+  request_.stopping.stop_strings = {"STOP!", "never", "lo ST"};
+  SequenceOutput output = MakeOutput();
+  EXPECT_EQ(Append(output, kHello).text, "Hel");
+  EXPECT_EQ(Append(output, kSpaceSt).text, "");
+  EXPECT_EQ(output.matched_stop_string(), "lo ST");
+}
+
+TEST_F(SequenceOutputTest, AStopStringThatBeginsInTheMiddleOfATokenAndEndsInTheMiddleOfAnother) {
+  request_.stopping.stop_strings = {"lo SO", "TO"};
+  SequenceOutput output = MakeOutput();
+  EXPECT_EQ(Append(output, kHello).text, "Hel");
+  EXPECT_EQ(Append(output, kSpaceSt).text, "lo S") << "of the second only T is held";
+  EXPECT_EQ(Append(output, kOp).text, "");
+  EXPECT_EQ(output.matched_stop_string(), "TO") << "what follows in the token is dropped";
+}
+
+TEST_F(SequenceOutputTest, IncludeStopEndsTheTextWithTheStopString) {
+  request_.stopping.stop_strings = {"STO"};
+  request_.stopping.include_stop = true;
+  SequenceOutput output = MakeOutput();
+  std::string text = Append(output, kSpaceSt).text;
+  text += Append(output, kOp).text;
+  EXPECT_EQ(text, " STO") << "and not with the rest of the token";
+  EXPECT_EQ(output.matched_stop_string(), "STO");
+}
+
+TEST_F(SequenceOutputTest, IncludeStopShowsTheStopToken) {
+  request_.stopping.include_stop = true;
+  SequenceOutput shown = MakeOutput();
+  EXPECT_EQ(Append(shown, kHello, Last::kYesStopToken).text, "Hello");
+  SequenceOutput special = MakeOutput();
+  EXPECT_EQ(Append(special, kTinyEos, Last::kYesStopToken).text, "") << "skipped";
+  request_.response.skip_special_tokens = false;
+  SequenceOutput unskipped = MakeOutput();
+  EXPECT_EQ(Append(unskipped, kTinyEos, Last::kYesStopToken).text, "</s>");
+}
+
+TEST_F(SequenceOutputTest, SpecialTokensAreTextWhereTheyAreNotSkipped) {
+  request_.stopping.stop_strings = {"<s>"};
+  SequenceOutput skipped = MakeOutput();
+  EXPECT_EQ(Append(skipped, 1).text, "");
+  EXPECT_FALSE(skipped.matched_stop_string()) << "what is not shown is no stop string";
+  request_.response.skip_special_tokens = false;
+  SequenceOutput shown = MakeOutput();
+  EXPECT_EQ(Append(shown, kTinyEos).text, "</s>");
+  EXPECT_EQ(Append(shown, 1).text, "");
+  EXPECT_EQ(shown.matched_stop_string(), "<s>");
+}
+
+TEST_F(SequenceOutputTest, FinishLetsHeldTextThroughWithoutAToken) {
+  request_.stopping.stop_strings = {"STOP"};
+  SequenceOutput output = MakeOutput();
+  Append(output, kSpaceSt);
+  const GenerationDelta last = output.Finish();
+  EXPECT_EQ(last.text, "ST");
+  EXPECT_THAT(last.token_ids, IsEmpty());
+  EXPECT_EQ(output.completion_tokens(), 1);
+}
+
+TEST_F(SequenceOutputTest, UpToTwentyLogprobsComeAsTheyAreInTheirOrder) {
+  request_.response.num_logprobs = 20;
+  SequenceOutput output = MakeOutput();
+  SampledToken sample = {0, kHello, -9.0F, {}};
+  for (int32_t i = 0; i < 20; ++i) sample.top_logprobs.push_back({90 - i, -0.25F * i});
+  const GenerationDelta delta = output.Append(sample, Last::kNo);
+  ASSERT_EQ(delta.logprobs.size(), 1u);
+  EXPECT_EQ(delta.logprobs[0].logprob, -9.0F);
+  EXPECT_EQ(delta.logprobs[0].top, sample.top_logprobs);
+}
+
 TEST_F(SequenceOutputTest, LogprobsComeWithTheirToken) {
   request_.response.num_logprobs = 2;
   SequenceOutput output = MakeOutput();
@@ -114,6 +185,14 @@ TEST_F(SequenceOutputTest, LogprobsComeWithTheirToken) {
   EXPECT_EQ(delta.logprobs[0].token_id, kHello);
   EXPECT_EQ(delta.logprobs[0].logprob, -0.5F);
   EXPECT_EQ(delta.logprobs[0].top.size(), 2u);
+}
+
+TEST_F(SequenceOutputTest, NoneOfTheMostLikelyIsNotNoLogprobs) {
+  request_.response.num_logprobs = 0;
+  SequenceOutput output = MakeOutput();
+  const GenerationDelta delta = output.Append({0, kHello, -0.5F, {}}, Last::kNo);
+  ASSERT_EQ(delta.logprobs.size(), 1u);
+  EXPECT_THAT(delta.logprobs[0].top, IsEmpty());
 }
 
 TEST_F(SequenceOutputTest, WithoutTextAndStopStringsNoTokenizerIsNeeded) {
