@@ -17,6 +17,14 @@ TEST(PhiloxTest, GivesTheKnownAnswers) {
             (PhiloxCounter{0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}));
 }
 
+// Where seed, continuation and position stand, and how 53 bits are taken.
+TEST(PhiloxTest, AUniformIsMadeOfTheFirstTwoWords) {
+  const PhiloxCounter words =
+      Philox4x32({0x89abcdef, 0x44556677, 0x00112233, 0}, {0x9abcdef0, 0x12345678});
+  const double expected = (words[0] * 2097152.0 + words[1] / 2048) / 9007199254740992.0;
+  EXPECT_EQ(UniformForToken(0x123456789abcdef0, 0x89abcdef, 0x0011223344556677), expected);
+}
+
 TEST(PhiloxTest, UniformsLieInTheUnitIntervalAndDependOnEveryArgument) {
   const double base = UniformForToken(1, 0, 5);
   EXPECT_NE(base, UniformForToken(2, 0, 5));

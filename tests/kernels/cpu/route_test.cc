@@ -1,7 +1,6 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <numeric>
 
 #include "tests/kernels/cpu/kernel_test.h"
 
@@ -30,41 +29,88 @@ Routing RouteRows(Backend& backend, Stream& stream, const ConstTensorView& x, co
   return routing;
 }
 
+// Plain loops in double; the k of row t is k_of_row[t].
+void ExpectTopKThenSoftmax(const Tensor& x, const Tensor& weight, const Routing& got,
+                           const std::vector<int64_t>& k_of_row) {
+  const int64_t hidden = x.dim(1);
+  const int64_t num_experts = weight.dim(0);
+  const int64_t top_k = got.ids.dim(1);
+  for (int64_t t = 0; t < x.dim(0); ++t) {
+    std::vector<double> logits;
+    for (int64_t e = 0; e < num_experts; ++e) {
+      double sum = 0;
+      for (int64_t i = 0; i < hidden; ++i) {
+        sum += static_cast<double>(x.at(t * hidden + i)) * weight.at(e * hidden + i);
+      }
+      logits.push_back(sum);
+    }
+    const int64_t k = k_of_row[static_cast<size_t>(t)];
+    std::vector<bool> taken(static_cast<size_t>(num_experts));
+    std::vector<size_t> wanted;
+    double total = 0;
+    for (int64_t c = 0; c < k; ++c) {
+      size_t best = taken.size();
+      for (size_t e = 0; e < taken.size(); ++e) {
+        if (!taken[e] && (best == taken.size() || logits[e] > logits[best])) best = e;
+      }
+      taken[best] = true;
+      wanted.push_back(best);
+      total += std::exp(logits[best] - logits[wanted[0]]);
+    }
+    for (int64_t c = 0; c < top_k; ++c) {
+      const int32_t id = got.ids.int_at(t * top_k + c);
+      const float weight_got = got.weights.at(t * top_k + c);
+      if (c >= k) {
+        ASSERT_EQ(id, -1) << "row " << t << " of " << k << " choices, choice " << c;
+        ASSERT_EQ(weight_got, 0.0F) << "row " << t << " of " << k << " choices, choice " << c;
+        continue;
+      }
+      const size_t best = wanted[static_cast<size_t>(c)];
+      ASSERT_EQ(id, static_cast<int32_t>(best))
+          << "row " << t << " of " << k << " choices, choice " << c;
+      ASSERT_NEAR(weight_got, std::exp(logits[best] - logits[wanted[0]]) / total, 2e-6)
+          << "row " << t << " of " << k << " choices, choice " << c;
+    }
+  }
+}
+
 TEST_P(RouteTest, MatchesTopKThenSoftmaxInDouble) {
   for (const auto& [num_experts, top_k, hidden] :
        std::vector<std::array<int64_t, 3>>{{8, 2, 64}, {6, 3, 72}, {1, 1, 5}, {16, 4, 33}}) {
     const Tensor x = Tensor::Random(act(), {50, hidden}, 1);
     const Tensor weight = Tensor::Random(DType::kFloat32, {num_experts, hidden}, 2, 0.2F);
     const Routing got = RouteRows(*backend_, *stream_, x, weight, top_k);
-    for (int64_t t = 0; t < 50; ++t) {
-      std::vector<double> logits;
-      for (int64_t e = 0; e < num_experts; ++e) {
-        double sum = 0;
-        for (int64_t i = 0; i < hidden; ++i) {
-          sum += static_cast<double>(x.at(t * hidden + i)) * weight.at(e * hidden + i);
-        }
-        logits.push_back(sum);
-      }
-      std::vector<int32_t> order(static_cast<size_t>(num_experts));
-      std::iota(order.begin(), order.end(), 0);
-      std::sort(order.begin(), order.end(), [&](int32_t a, int32_t b) {
-        return logits[static_cast<size_t>(a)] > logits[static_cast<size_t>(b)];
-      });
-      double total = 0;
-      for (int64_t c = 0; c < top_k; ++c) {
-        total += std::exp(logits[static_cast<size_t>(order[static_cast<size_t>(c)])] -
-                          logits[static_cast<size_t>(order[0])]);
-      }
-      for (int64_t c = 0; c < top_k; ++c) {
-        const int32_t want = order[static_cast<size_t>(c)];
-        ASSERT_EQ(got.ids.int_at(t * top_k + c), want) << "token " << t << " choice " << c;
-        const double weight_wanted =
-            std::exp(logits[static_cast<size_t>(want)] - logits[static_cast<size_t>(order[0])]) /
-            total;
-        ASSERT_NEAR(got.weights.at(t * top_k + c), weight_wanted, 2e-6);
+    ExpectTopKThenSoftmax(x, weight, got, std::vector<int64_t>(50, top_k));
+  }
+}
+
+// Every expert has a twin next to it, so every logit is there twice.
+TEST_P(RouteTest, MixedNumbersOfChoicesMatchTopKThenSoftmaxInDouble) {
+  for (const auto& [num_pairs, top_k, hidden] :
+       std::vector<std::array<int64_t, 3>>{{1, 1, 7}, {1, 2, 19}, {3, 5, 72}, {8, 16, 33}}) {
+    const int64_t num_rows = 61;
+    const Tensor x = Tensor::Random(act(), {num_rows, hidden}, 11);
+    Tensor weight = Tensor::Random(DType::kFloat32, {2 * num_pairs, hidden}, 12, 0.2F);
+    for (int64_t e = 1; e < 2 * num_pairs; e += 2) {
+      for (int64_t i = 0; i < hidden; ++i) {
+        weight.set(e * hidden + i, weight.at((e - 1) * hidden + i));
       }
     }
+    std::vector<int32_t> num_choices;
+    for (int64_t t = 0; t < num_rows; ++t) {
+      num_choices.push_back(static_cast<int32_t>(t * 7 % top_k) + 1);
+    }
+    const Routing got =
+        RouteRows(*backend_, *stream_, x, weight, top_k, Tensor::Ints({num_rows}, num_choices));
+    ExpectTopKThenSoftmax(x, weight, got, {num_choices.begin(), num_choices.end()});
   }
+}
+
+TEST_P(RouteTest, NoRowsIsNoWork) {
+  const Tensor x(act(), {0, 8});
+  const Tensor weight = Tensor::Random(DType::kFloat32, {3, 8}, 1);
+  RouteRows(*backend_, *stream_, x, weight, 2);
+  RouteRows(*backend_, *stream_, x, weight, 2, Tensor::Ints({0}, {}));
 }
 
 TEST_P(RouteTest, TiesGoToTheLowerId) {

@@ -254,4 +254,24 @@ WantedToken TokenOf(const std::vector<float>& raw, const SamplingRow& row) {
   return wanted;
 }
 
+void ExpectCounts(const std::vector<int>& counts, const std::vector<double>& probabilities,
+                  const std::string& what) {
+  ASSERT_EQ(counts.size(), probabilities.size());
+  const int num_draws = std::accumulate(counts.begin(), counts.end(), 0);
+  double statistic = 0;
+  double freedom = -1;
+  for (size_t i = 0; i < counts.size(); ++i) {
+    const double expected = probabilities[i] * num_draws;
+    if (expected == 0) {
+      EXPECT_EQ(counts[i], 0) << i << " was cut: " << what;
+      continue;
+    }
+    ++freedom;
+    statistic += std::pow(counts[i] - expected, 2) / expected;
+  }
+  constexpr double kX = 20;
+  EXPECT_LE(statistic, freedom + 2 * std::sqrt(freedom * kX) + 2 * kX)
+      << "chi-square of " << freedom << " degrees: " << what;
+}
+
 }  // namespace moed

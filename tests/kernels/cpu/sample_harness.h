@@ -58,4 +58,10 @@ struct WantedToken {
 };
 WantedToken TokenOf(const std::vector<float>& raw, const SamplingRow& row);
 
+// Pearson's test of counts against probabilities; tokens of probability 0 must not have come.
+// The statistic of k degrees of freedom exceeds k + 2 sqrt(k x) + 2 x with a probability of at most
+// exp(-x) (Laurent and Massart 2000, lemma 1); x = 20 makes a false alarm a matter of 2e-9.
+void ExpectCounts(const std::vector<int>& counts, const std::vector<double>& probabilities,
+                  const std::string& what);
+
 }  // namespace moed

@@ -121,6 +121,39 @@ TEST_P(SampleTest, ExtremeTemperaturesAreHarmless) {
   for (const int count : counts) EXPECT_GT(count, 0);
 }
 
+TEST_P(SampleTest, ExtremeTemperaturesAreHarmlessWithEveryCut) {
+  SamplingRow row = Row(1e-38F, 4, 0.9F, 0.1F);
+  row.typical_p = 0.5F;
+  EXPECT_EQ(SampleOne(*backend_, *stream_, {1e30F, -1e30F, 1e-40F, 2, -INFINITY}, row), 0);
+  EXPECT_EQ(SampleOne(*backend_, *stream_, {-3e38F, 3e38F, -INFINITY, NAN, INFINITY}, row), 4);
+  row.temperature = 3e38F;
+  row.top_k = 0;
+  std::vector<int> counts(4);
+  for (uint64_t seed = 0; seed < 100; ++seed) {
+    row.seed = seed;
+    ++counts[static_cast<size_t>(SampleOne(*backend_, *stream_, {3, -INFINITY, 2, 1}, row))];
+  }
+  // Thirds: two of them reach typical_p.
+  EXPECT_EQ(counts[1] + counts[3], 0);
+  EXPECT_GT(counts[0], 0);
+  EXPECT_GT(counts[2], 0);
+}
+
+TEST_P(SampleTest, TheTopIsWrittenOnlyWhereItIsWanted) {
+  const Tensor logits = Tensor::Of(DType::kFloat32, {1, 3}, {1, 2, 3});
+  Tensor ints = Tensor::Ints({2}, {-7, -7});
+  Tensor logprob(DType::kFloat32, {1});
+  Tensor top_ids = Tensor::Ints({1, kMaxLogprobs}, std::vector<int32_t>(kMaxLogprobs, -7));
+  Tensor top_logprobs =
+      Tensor::Of(DType::kFloat32, {1, kMaxLogprobs}, std::vector<float>(kMaxLogprobs, 9));
+  const std::vector<SamplingRow> rows = {Row(0)};
+  backend_->Sample(*stream_, {logits, rows, ints.view().Rows(0, 1), ints.view().Rows(1, 1),
+                              logprob.view(), top_ids.view(), top_logprobs.view(), false});
+  EXPECT_EQ(ints.ints(), (std::vector<int32_t>{2, 2}));
+  EXPECT_EQ(top_ids.ints(), std::vector<int32_t>(kMaxLogprobs, -7));
+  EXPECT_EQ(top_logprobs.floats(), std::vector<float>(kMaxLogprobs, 9));
+}
+
 // Independent of the implementation: the inverse of the cumulative sum, in double.
 TEST_P(SampleTest, ADrawIsTheInverseOfTheCumulativeSum) {
   const Tensor logits = Tensor::Random(DType::kFloat32, {1, 2000}, 21, 2.0F);

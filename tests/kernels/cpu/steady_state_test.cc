@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstdlib>
 #include <new>
+#include <numeric>
 
 #include "tests/kernels/cpu/kernel_test.h"
 
@@ -26,12 +27,16 @@ void* operator new[](std::size_t size) { return CountedAllocation(size, 16); }
 void* operator new(std::size_t size, std::align_val_t alignment) {
   return CountedAllocation(size, static_cast<std::size_t>(alignment));
 }
-void operator delete(void* memory) noexcept { std::free(memory); }
-void operator delete[](void* memory) noexcept { std::free(memory); }
-void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
-void operator delete[](void* memory, std::size_t) noexcept { std::free(memory); }
-void operator delete(void* memory, std::align_val_t) noexcept { std::free(memory); }
-void operator delete(void* memory, std::size_t, std::align_val_t) noexcept { std::free(memory); }
+[[gnu::noinline]] void operator delete(void* memory) noexcept { std::free(memory); }
+[[gnu::noinline]] void operator delete[](void* memory) noexcept { std::free(memory); }
+[[gnu::noinline]] void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
+[[gnu::noinline]] void operator delete[](void* memory, std::size_t) noexcept { std::free(memory); }
+[[gnu::noinline]] void operator delete(void* memory, std::align_val_t) noexcept {
+  std::free(memory);
+}
+[[gnu::noinline]] void operator delete(void* memory, std::size_t, std::align_val_t) noexcept {
+  std::free(memory);
+}
 
 namespace moed {
 namespace {
@@ -102,6 +107,18 @@ TEST_P(SteadyStateTest, OperationsAllocateNothing) {
   sampling[0].temperature = 0;
   sampling[1].top_p = 0.5F;
   sampling[2].top_k = 7;
+  const std::vector<SeenToken> seen = {{3, 2, true}, {900, 0, true}};
+  const std::vector<TokenBias> biases = {{3, 1.0F}, {7, -1.0F}};
+  std::vector<int32_t> allowed(700);
+  std::iota(allowed.begin(), allowed.end(), 0);
+  const std::vector<int32_t> suppressed = {1, 2};
+  sampling[3].repetition_penalty = 1.2F;
+  sampling[3].presence_penalty = 0.5F;
+  sampling[3].typical_p = 0.9F;
+  sampling[3].seen = seen;
+  sampling[3].logit_bias = biases;
+  sampling[3].allowed_token_ids = allowed;
+  sampling[3].suppressed_token_ids = suppressed;
   const TensorView normed_view = normed.view();
 
   const auto step = [&] {
