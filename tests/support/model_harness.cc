@@ -144,7 +144,7 @@ class ModelHarness::Sequence {
   void Admit(RankBatch& batch) const {
     SlotInit& init = batch.admitted.emplace_back(request_.init);
     init.slot = slot_;
-    init.choice_index = choice_index_;
+    init.choice_index += choice_index_;
     if (!NeedsHistory(init.sampling)) return;
     init.prompt_token_ids = request_.prompt;
     init.generated_token_ids.assign(known_.begin() + PromptTokens(), known_.end());

@@ -50,8 +50,8 @@ struct HarnessRequest {
   // Loses its slot and its cache after so many tokens, and comes back in the next step. Ascending.
   std::vector<int32_t> preempted_after;
   int32_t min_tokens = 0;  // tokens drawn without the suppressed ids
-  // The slot, the choice and, where the sampling looks back, the history are filled in. With
-  // sampling.n over 1 the other choices fork from the first.
+  // The slot and, where the sampling looks back, the history are filled in. With sampling.n over 1
+  // the other choices, which follow this choice_index, fork from the first.
   SlotInit init;
 };
 
