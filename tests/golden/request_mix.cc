@@ -17,8 +17,7 @@ class MixDrawer {
  public:
   MixDrawer(uint64_t seed, const ModelConfig& config) : random_(seed), config_(config) {}
 
-  std::vector<MixRequest> Requests();
-  MixEngine Engine(const std::vector<MixRequest>& requests);
+  RequestMix Mix();
 
  private:
   // In [low, high].
@@ -40,7 +39,10 @@ class MixDrawer {
     return tokens;
   }
 
-  MixRequest Request();
+  MixEngine Engine();
+  // Hardly enough for the longest continuation.
+  int64_t NumKvBlocks(const RequestMix& mix);
+  MixRequest Request(const MixEngine& engine);
   std::vector<int32_t> Prompt();
   SamplingParams Sampling(const std::vector<int32_t>& few_tokens);
   void Penalties(SamplingParams& sampling);
@@ -99,7 +101,7 @@ SamplingParams MixDrawer::Sampling(const std::vector<int32_t>& few_tokens) {
 
 StoppingParams MixDrawer::Stopping(const std::vector<int32_t>& few_tokens) {
   StoppingParams stopping;
-  stopping.max_tokens = Number(1, 14);
+  stopping.max_tokens = Number(1, 18);
   if (Percent(30)) stopping.min_tokens = Number(1, stopping.max_tokens);
   if (Percent(30)) {
     std::set<int32_t> ids;
@@ -127,7 +129,7 @@ ResponseOptions MixDrawer::Response() {
   return response;
 }
 
-MixRequest MixDrawer::Request() {
+MixRequest MixDrawer::Request(const MixEngine& engine) {
   // Few enough for stops, bad words and penalties to meet what is drawn.
   std::set<int32_t> few;
   while (few.size() < 7) few.insert(Number(3, static_cast<int32_t>(config_.vocab_size) - 1));
@@ -142,28 +144,33 @@ MixRequest MixDrawer::Request() {
   if (Percent(40)) request.scheduling.priority = Number(-3, 3);
   if (Percent(15)) request.cache.bypass = true;
   if (Percent(15)) request.cache.salt = OneOf<std::string>({"one", "two"});
-  mixed.arrives_in_step = Percent(50) ? 0 : static_cast<uint64_t>(Number(1, 30));
+  if (Percent(12)) request.scheduling.home_rank = Number(0, engine.num_ranks - 1);
+  mixed.arrives_in_step = Percent(35) ? 0 : static_cast<uint64_t>(Number(1, 50));
   if (Percent(6)) {
     mixed.cancelled_in_step = mixed.arrives_in_step + static_cast<uint64_t>(Number(1, 20));
   }
   return mixed;
 }
 
-std::vector<MixRequest> MixDrawer::Requests() {
+RequestMix MixDrawer::Mix() {
+  RequestMix mix;
+  mix.engine = Engine();
   const int32_t num_documents = Number(1, 3);
   for (int32_t i = 0; i < num_documents; ++i) documents_.push_back(Tokens(Number(2, 40)));
-  std::vector<MixRequest> requests(static_cast<size_t>(Number(4, 10)));
-  for (MixRequest& request : requests) request = Request();
-  std::stable_sort(requests.begin(), requests.end(), [](const MixRequest& a, const MixRequest& b) {
-    return a.arrives_in_step < b.arrives_in_step;
-  });
-  for (size_t i = 0; i < requests.size(); ++i) {
-    requests[i].request.request_id = absl::StrCat("request ", i);
+  mix.requests.resize(static_cast<size_t>(Number(5, 9) + Number(0, 2 * mix.engine.num_ranks)));
+  for (MixRequest& request : mix.requests) request = Request(mix.engine);
+  std::stable_sort(mix.requests.begin(), mix.requests.end(),
+                   [](const MixRequest& a, const MixRequest& b) {
+                     return a.arrives_in_step < b.arrives_in_step;
+                   });
+  for (size_t i = 0; i < mix.requests.size(); ++i) {
+    mix.requests[i].request.request_id = absl::StrCat("request ", i);
   }
-  return requests;
+  mix.engine.num_kv_blocks = NumKvBlocks(mix);
+  return mix;
 }
 
-MixEngine MixDrawer::Engine(const std::vector<MixRequest>& requests) {
+MixEngine MixDrawer::Engine() {
   MixEngine engine;
   std::vector<CpuIsa> isas = {CpuIsa::kPortable};
   // The one that users run, more often.
@@ -173,16 +180,7 @@ MixEngine MixDrawer::Engine(const std::vector<MixRequest>& requests) {
   engine.num_threads = Number(1, 3);
   engine.num_ranks = OneOf<int>({1, 2, 3, 4, 8});
   engine.block_size = OneOf<int64_t>({1, 2, 3, 4, 5, 8, 16});
-  int64_t most_tokens = 0;
-  for (const MixRequest& mixed : requests) {
-    most_tokens =
-        std::max(most_tokens, static_cast<int64_t>(mixed.request.prompt_token_ids.size()) +
-                                  mixed.request.stopping.max_tokens - 1);
-  }
-  const auto most_blocks =
-      static_cast<int32_t>((most_tokens + engine.block_size - 1) / engine.block_size);
-  engine.num_kv_blocks = most_blocks + Number(0, most_blocks);
-  engine.max_sequences = Number(kMostMixChoices, 10);
+  engine.max_sequences = Number(kMostMixChoices, 12);
   engine.token_budget = Percent(30) ? kMostMixPositions : Number(kMostMixChoices, 16);
   engine.max_gather_rows = Percent(30) ? 0 : Number(kMostMixChoices, engine.token_budget);
   engine.exchange =
@@ -190,8 +188,19 @@ MixEngine MixDrawer::Engine(const std::vector<MixRequest>& requests) {
           ? ExchangeMode::kAuto
           : OneOf<ExchangeMode>({ExchangeMode::kAuto, ExchangeMode::kExact, ExchangeMode::kGather});
   engine.max_experts_per_token = Number(kMostMixExperts, static_cast<int32_t>(config_.num_experts));
-  engine.prefix_cache = Percent(70);
+  engine.prefix_cache = Percent(75);
   return engine;
+}
+
+int64_t MixDrawer::NumKvBlocks(const RequestMix& mix) {
+  int64_t most_tokens = 0;
+  for (const MixRequest& mixed : mix.requests) {
+    const auto prompt_tokens = static_cast<int64_t>(mixed.request.prompt_token_ids.size());
+    most_tokens = std::max(most_tokens, prompt_tokens + mixed.request.stopping.max_tokens - 1);
+  }
+  const int64_t block_size = mix.engine.block_size;
+  const auto most_blocks = static_cast<int32_t>((most_tokens + block_size - 1) / block_size);
+  return most_blocks + Number(0, most_blocks / 2);
 }
 
 const char* ExchangeModeName(ExchangeMode mode) {
@@ -209,19 +218,7 @@ const char* ExchangeModeName(ExchangeMode mode) {
 }  // namespace
 
 RequestMix DrawRequestMix(uint64_t seed, const ModelConfig& config) {
-  MixDrawer drawer(seed, config);
-  RequestMix mix;
-  mix.seed = seed;
-  mix.requests = drawer.Requests();
-  mix.engine = drawer.Engine(mix.requests);
-  // Some insist on a rank.
-  std::mt19937_64 homes(seed);
-  for (MixRequest& mixed : mix.requests) {
-    if (homes() % 8 != 0) continue;
-    mixed.request.scheduling.home_rank =
-        static_cast<int>(homes() % static_cast<uint64_t>(mix.engine.num_ranks));
-  }
-  return mix;
+  return MixDrawer(seed, config).Mix();
 }
 
 std::string EngineText(const MixEngine& engine) {

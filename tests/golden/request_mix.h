@@ -38,7 +38,6 @@ struct MixRequest {
 };
 
 struct RequestMix {
-  uint64_t seed = 0;
   MixEngine engine;
   std::vector<MixRequest> requests;  // by step of arrival
 };
