@@ -26,9 +26,8 @@ size_t LogprobBytes(const std::vector<TokenLogprob>& logprobs) {
   return bytes;
 }
 
-// `from` follows `to` in the same continuation.
+// `from` follows `to` in the same continuation, so it has no prompt report.
 void Join(GenerationDelta&& from, GenerationDelta* to) {
-  if (from.prompt) to->prompt = std::move(from.prompt);
   to->text += from.text;
   MoveAppend(std::move(from.token_ids), &to->token_ids);
   MoveAppend(std::move(from.logprobs), &to->logprobs);
