@@ -20,9 +20,9 @@ class Generator {
 
   Scenario Make() {
     MakeEngine();
-    for (std::vector<int32_t>& family : families_) family = Tokens(max_kv_tokens_);
+    for (int i = random_.Int(1, 3); i > 0; --i) families_.push_back(Tokens(max_kv_tokens_));
     window_us_ = random_.Pick<int64_t>({0, 2000, 20000, 60000});
-    const int num_requests = random_.Int(1, random_.Pick<int32_t>({4, 10, 20}));
+    const int num_requests = random_.Int(1, random_.Pick<int32_t>({4, 12, 40}));
     for (int i = 0; i < num_requests; ++i) AddRequest(i);
     AddEngineEvents();
     std::stable_sort(
@@ -47,9 +47,9 @@ class Generator {
     scheduler.token_budget = random_.Int(1, random_.Pick<int32_t>({4, 12, 32}));
     scheduler.block_size = random_.Int(1, 5);
     // Of the largest request that is accepted. There is room for a little more than that.
-    max_kv_tokens_ = random_.Int(4, 32);
+    max_kv_tokens_ = random_.Int(4, random_.Pick<int32_t>({16, 32, 64}));
     const int32_t num_blocks = (max_kv_tokens_ - 1) / scheduler.block_size + 1;
-    scheduler.num_blocks_per_rank = num_blocks + random_.Int(0, 2 * num_blocks);
+    scheduler.num_blocks_per_rank = num_blocks + random_.Int(0, num_blocks * random_.Int(0, 3));
     scheduler.max_waiting = random_.OneIn(4) ? random_.Int(1, 4) : 64;
     scheduler.experts_per_token = 1;
     scheduler.prefix_cache = !random_.OneIn(8);
@@ -82,19 +82,21 @@ class Generator {
     SimulatedRequest simulated;
     GenerationRequest& request = simulated.request;
     request.sampling.seed = static_cast<uint64_t>(index) + 1;  // its name in the plans
-    const int32_t num_prompt = random_.Int(1, max_kv_tokens_);
+    const int32_t num_prompt =
+        random_.Int(1, random_.OneIn(2) ? max_kv_tokens_ / 4 : max_kv_tokens_);
     SetPrompt(num_prompt, &request);
-    request.stopping.max_tokens = random_.Int(1, max_kv_tokens_ - num_prompt + 1);
+    const int32_t most_tokens = max_kv_tokens_ - num_prompt + 1;
+    request.stopping.max_tokens = random_.OneIn(2) ? most_tokens : random_.Int(1, most_tokens);
     if (random_.OneIn(30)) BreakRequest(&request);
     SetSampling(&request.sampling);
     SetStopping(&request.stopping);
     SetResponse(&request.response);
     const SchedulerOptions& scheduler = scenario_.engine.scheduler;
-    if (random_.OneIn(3)) request.experts_per_token = random_.Int(1, 2);
+    if (random_.OneIn(6)) request.experts_per_token = random_.Int(1, 2);
     if (random_.OneIn(3)) request.scheduling.priority = random_.Int(-5, 5);
     if (random_.OneIn(5)) request.scheduling.home_rank = random_.Int(0, scheduler.num_ranks - 1);
     request.cache.bypass = random_.OneIn(8);
-    if (random_.OneIn(4)) request.cache.salt = random_.OneIn(2) ? "a" : "b";
+    if (random_.OneIn(6)) request.cache.salt.push_back(random_.OneIn(2) ? 'a' : 'b');
     if (random_.OneIn(8)) simulated.deadline_after_us = random_.Between(-10, window_us_ + 20000);
     scenario_.requests.push_back(std::move(simulated));
 
@@ -106,8 +108,8 @@ class Generator {
 
   // Mostly the beginning of one of a few prompts, and then its own.
   void SetPrompt(int32_t num_tokens, GenerationRequest* request) {
-    const std::vector<int32_t>& family = families_[random_.Int(0, kNumFamilies - 1)];
-    const int32_t num_common = random_.OneIn(4) ? 0 : random_.Int(0, num_tokens);
+    const std::vector<int32_t>& family = random_.Pick(families_);
+    const int32_t num_common = random_.OneIn(4) ? 0 : random_.Int(num_tokens / 2, num_tokens);
     request->prompt_token_ids.assign(family.begin(), family.begin() + num_common);
     for (const int32_t token : Tokens(num_tokens - num_common)) {
       request->prompt_token_ids.push_back(token);
@@ -208,14 +210,12 @@ class Generator {
     }
   }
 
-  static constexpr int kNumFamilies = 3;
-
   SeededRandom random_;
   Scenario scenario_;
   int32_t max_kv_tokens_ = 0;
   int64_t window_us_ = 0;
   int64_t arrives_at_us_ = 0;
-  std::vector<int32_t> families_[kNumFamilies];
+  std::vector<std::vector<int32_t>> families_;
 };
 
 }  // namespace

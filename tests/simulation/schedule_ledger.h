@@ -131,6 +131,8 @@ class ScheduleLedger {
                    Step* step);
   void CheckTokens(const SequenceChunk& chunk, const Request& request, const Choice& choice);
   void CheckSharing(int rank, const SequenceChunk& chunk, Request* request, Choice* choice);
+  // Tells who waits of those of whom nothing was seen, where their number tells it.
+  void ResolveWaiting();
   void CheckOrder();
   void CheckProgress(const StepPlan& plan);
 

@@ -15,7 +15,8 @@ void ScheduleLedger::Planned(const StepPlan& plan, TimePoint now) {
   CheckShape(plan);
   if (!violation_.empty()) return;
   ForEachLive([&](const Request& request, const Choice& choice) {
-    if (choice.rank >= 0) ran_before_.push_back({NameOf(request, choice), choice.rank});
+    if (choice.rank < 0 || choice.may_wait) return;
+    ran_before_.push_back({NameOf(request, choice), choice.rank});
   });
   Step step;
   step.samples.resize(options_.num_ranks);
@@ -38,8 +39,9 @@ void ScheduleLedger::Planned(const StepPlan& plan, TimePoint now) {
   for (const auto& [name, rank] : ran_before_) {
     Choice* choice = FindChoice(name);
     if (choice->rank != rank || with_chunk.count({rank, choice->slot}) > 0) continue;
-    if (choice->num_drawn >= Find(name.id)->request.stopping.max_tokens) continue;
-    if (!choice->is_decoding) {
+    // Nor does one that has drawn all it may, and waits for the commit only.
+    const bool is_through = choice->num_drawn >= Find(name.id)->request.stopping.max_tokens;
+    if (!choice->is_decoding || is_through) {
       unseen.push_back(choice);
       continue;
     }
@@ -53,8 +55,9 @@ void ScheduleLedger::Planned(const StepPlan& plan, TimePoint now) {
   Require(num_preempted_now_ <= num_preempted, num_preempted_now_,
           " continuations lost their place, and ", num_preempted, " were preempted");
   if (num_preempted > num_preempted_now_) {
-    for (Choice* choice : unseen) choice->may_wait = choice->is_unsure = true;
+    for (Choice* choice : unseen) choice->may_wait = true;
   }
+  ResolveWaiting();
   CheckOrder();
   CheckProgress(plan);
   CheckState();
@@ -63,6 +66,28 @@ void ScheduleLedger::Planned(const StepPlan& plan, TimePoint now) {
   Require(num_uncommitted <= Scheduler::kMaxUncommittedPlans &&
               scheduler_.num_uncommitted() == num_uncommitted,
           num_uncommitted, " plans are uncommitted, ", scheduler_.num_uncommitted(), " are told");
+}
+
+void ScheduleLedger::ResolveWaiting() {
+  std::vector<Choice*> unknown;
+  int32_t num_seen = 0;
+  ForEachLive([&](const Request&, Choice& choice) {
+    if (choice.rank < 0) return;
+    ++num_seen;
+    if (choice.may_wait) unknown.push_back(&choice);
+  });
+  num_seen -= static_cast<int32_t>(unknown.size());
+  const int32_t num_running = scheduler_.num_running();
+  for (Choice* choice : unknown) {
+    if (num_running == num_seen) {
+      Leave(choice);
+      ++choice->num_preemptions;
+    } else if (num_running == num_seen + static_cast<int32_t>(unknown.size())) {
+      choice->may_wait = false;
+    } else {
+      choice->is_unsure = true;
+    }
+  }
 }
 
 void ScheduleLedger::CheckEnded(const StepPlan& plan, TimePoint now) {
