@@ -181,9 +181,66 @@ BENCHMARK(AttentionBf16)
     ->UseRealTime()
     ->Unit(benchmark::kMicrosecond);
 
-// Args: rows; a vocabulary of 32,000.
+// What a row of SampleRows asks for.
+enum SampleKind : int {
+  kGreedy,
+  kGreedyPenalties,  // of 2,048 seen tokens
+  kTemperature,
+  kTemperaturePenalties,
+  kTopP,
+  kTopPPenalties,
+  kTopPBias,   // 300 biased and 300 suppressed tokens
+  kTopPAllow,  // 1,000 allowed tokens
+  kTypical,
+  kNumSampleKinds,
+};
+const char* const kSampleKindNames[kNumSampleKinds] = {
+    "greedy",   "greedy, penalties", "temperature", "temperature, penalties",
+    "top_p",    "top_p, penalties",  "top_p, bias", "top_p, allow list",
+    "typical_p"};
+
+struct SampleLists {
+  std::vector<SeenToken> seen;
+  std::vector<TokenBias> biases;
+  std::vector<int32_t> allowed;
+  std::vector<int32_t> suppressed;
+};
+
+SampleLists MakeSampleLists(int64_t vocab) {
+  SampleLists lists;
+  for (int64_t i = 0; i < 2048; ++i) {
+    const auto id = static_cast<int32_t>(i * 7919 % vocab);  // in no order of memory
+    lists.seen.push_back({id, static_cast<int32_t>(i % 3), true});
+    if (i < 300) lists.biases.push_back({id, 1.0F});
+    if (i < 1000) lists.allowed.push_back(id);
+    if (i >= 1000 && i < 1300) lists.suppressed.push_back(id);
+  }
+  return lists;
+}
+
+SamplingRow MakeSamplingRow(int kind, const SampleLists& lists) {
+  SamplingRow row;
+  if (kind == kGreedy || kind == kGreedyPenalties) row.temperature = 0;
+  if (kind >= kTopP && kind <= kTopPAllow) row.top_p = 0.95F;
+  if (kind == kTypical) row.typical_p = 0.95F;
+  if (kind == kGreedyPenalties || kind == kTemperaturePenalties || kind == kTopPPenalties) {
+    row.repetition_penalty = 1.1F;
+    row.frequency_penalty = 0.2F;
+    row.presence_penalty = 0.2F;
+    row.seen = lists.seen;
+  }
+  if (kind == kTopPBias) {
+    row.logit_bias = lists.biases;
+    row.suppressed_token_ids = lists.suppressed;
+  }
+  if (kind == kTopPAllow) row.allowed_token_ids = lists.allowed;
+  return row;
+}
+
+// Args: rows, kind; a vocabulary of 32,000.
 void SampleRows(benchmark::State& state) {
   const int64_t rows = state.range(0);
+  const auto kind = static_cast<int>(state.range(1));
   constexpr int64_t kVocab = 32000;
   auto backend = MakeBackend(DType::kBFloat16);
   const auto stream = backend->CreateStream();
@@ -191,10 +248,10 @@ void SampleRows(benchmark::State& state) {
   auto* values = static_cast<float*>(logits.data());
   for (int64_t i = 0; i < rows * kVocab; ++i) values[i] = (values[i] - 0.05F) * 200;
   const Buffer ints = *backend->Allocate(MemoryKind::kActivations, rows * 4 * 4);
-  std::vector<SamplingRow> sampling(static_cast<size_t>(rows));
+  const SampleLists lists = MakeSampleLists(kVocab);
+  std::vector<SamplingRow> sampling(static_cast<size_t>(rows), MakeSamplingRow(kind, lists));
   for (int64_t i = 0; i < rows; ++i) {
     sampling[static_cast<size_t>(i)].slot = static_cast<int32_t>(i);
-    sampling[static_cast<size_t>(i)].top_p = 0.95F;
     sampling[static_cast<size_t>(i)].seed = static_cast<uint64_t>(i);
   }
   std::vector<int32_t> tokens(static_cast<size_t>(rows));
@@ -206,8 +263,12 @@ void SampleRows(benchmark::State& state) {
          TensorView(tokens.data(), DType::kInt32, {rows}),
          TensorView(logprobs.data(), DType::kFloat32, {rows}), TensorView(), TensorView(), false});
   }
+  state.SetLabel(kSampleKindNames[kind]);
 }
-BENCHMARK(SampleRows)->Arg(1)->Arg(32)->UseRealTime()->Unit(benchmark::kMicrosecond);
+BENCHMARK(SampleRows)
+    ->ArgsProduct({{1, 32}, benchmark::CreateDenseRange(0, kNumSampleKinds - 1, 1)})
+    ->UseRealTime()
+    ->Unit(benchmark::kMicrosecond);
 
 }  // namespace
 }  // namespace moed
