@@ -18,6 +18,7 @@ constexpr char kFooter[] =
     "  moedctl chat                     talk line by line; Ctrl-D ends\n"
     "  moedctl tokenize 'Hello world'\n"
     "  moedctl experts                  how the load is spread over the experts\n"
+    "  moedctl generate --help          every option of a command\n"
     "\n"
     "Exit codes: 0 done, 64 usage, 65 the daemon refuses the request, 69 it is not there or not\n"
     "ready, 75 it is busy or too slow (try again), 77 it does not let you, 70 anything else.";
@@ -29,30 +30,25 @@ CLI::Option* AddRepeated(CLI::App* app, const char* name, std::vector<Value>& va
   return app->add_option(name, values, text)->allow_extra_args(false);
 }
 
-void AddGenerateOptions(CLI::App* app, GenerateOptions& o) {
-  const std::string group = "Continuation";
-  app->add_option("--max-tokens", o.max_tokens, "Tokens at most")->group(group);
-  app->add_option("--min-tokens", o.min_tokens, "Tokens at least")->group(group);
-  app->add_option("--temperature", o.temperature, "0 takes the most likely token")->group(group);
-  app->add_option("--top-k", o.top_k, "Draw from the k most likely tokens")->group(group);
-  app->add_option("--top-p", o.top_p, "Draw from the most likely tokens with this sum")
-      ->group(group);
-  app->add_option("--min-p", o.min_p, "Draw from tokens this likely compared with the best")
-      ->group(group);
-  app->add_option("--seed", o.seed, "The same seed draws the same")->group(group);
-  AddRepeated(app, "--stop", o.stop_strings, "Text that ends it; may be given again")->group(group);
-  AddRepeated(app, "--stop-token", o.stop_token_ids, "Token id that ends it; may be given again")
-      ->group(group);
-  app->add_option("--logprobs", o.logprobs,
-                  "Log probabilities with so many alternatives; implies "
-                  "--json")
-      ->group(group);
-  app->add_flag("--ignore-eos", o.ignore_eos, "Go on after the end-of-sequence token")
-      ->group(group);
-  app->add_option("--request-id", o.request_id,
-                  "Names the request to the daemon; one that is being served cannot be named again")
-      ->group(group);
-}
+// Of `generate`: what the options do together.
+constexpr char kGenerateFooter[] =
+    "Examples:\n"
+    "  moedctl generate 'Once upon a time' --seed 7 --temperature 0.8 --top-p 0.95\n"
+    "  moedctl generate 'The king' -n 4 --max-tokens 20 --stats\n"
+    "  moedctl generate 'A dog' --temperature 0 --repetition-penalty 1.2 --bad-word cat\n"
+    "  moedctl generate 'Yes or no?' --allowed-tokens 395,510 --max-tokens 1 --logprobs 5\n"
+    "  moedctl generate 'Once' --experts-per-token 1    with one expert for each token\n"
+    "\n"
+    "What is not given is the daemon's default. docs/sampling.md has the formulas; without --json\n"
+    "--stats tells what the request cost.";
+
+constexpr char kExpertsFooter[] =
+    "Examples:\n"
+    "  moedctl experts                        since the start: counts, and how even they are\n"
+    "  moedctl experts --window 60            the last minute\n"
+    "  moedctl experts --tokens --limit 5     the tokens that each expert received most\n"
+    "\n"
+    "--tokens needs a daemon with --expert-token-statistics, as it tells about content.";
 
 // Also on the subcommand, where people write it.
 void AddCommonOptions(CLI::App* app, ClientOptions& o) {
@@ -83,9 +79,10 @@ ParsedClientLine ParseClientLine(int argc, const char* const* argv) {
   generate->add_option("prompt", o.text, "The text; - reads it from standard input");
   AddRepeated(generate, "--token-ids", o.token_ids, "The prompt as token ids, 1,2,3")
       ->delimiter(',');
-  generate->add_flag("--echo", o.echo, "Print the prompt first");
+  AddPromptOptions(generate, o.generate);
   generate->add_flag("--stats", o.stats, "Say on stderr how long it took and why it ended");
   AddGenerateOptions(generate, o.generate);
+  generate->footer(kGenerateFooter);
 
   CLI::App* chat = app.add_subcommand("chat", "Talk to an instruction-tuned model");
   chat->add_option("message", o.message, "One message; without it, each line of standard input");
@@ -104,6 +101,14 @@ ParsedClientLine ParseClientLine(int argc, const char* const* argv) {
   CLI::App* model = app.add_subcommand("model", "What is served, with its limits");
   CLI::App* experts =
       app.add_subcommand("experts", "Tokens that each expert of each layer received");
+  experts->add_option("--window", o.window_seconds, "Only the last so many seconds, up to 3600")
+      ->check(CLI::PositiveNumber);
+  CLI::Option* tokens = experts->add_flag(
+      "--tokens", o.tokens, "Which tokens each expert received most, and how faithfully");
+  experts->add_option("--limit", o.token_limit, "With --tokens: so many of each, [1, 100]")
+      ->needs(tokens);
+  tokens->excludes("--window");
+  experts->footer(kExpertsFooter);
   for (CLI::App* command : {generate, chat, tokenize, model, experts}) {
     command->set_help_flag("--help,-h", "Print this text");
     AddCommonOptions(command, o);
@@ -131,7 +136,7 @@ ParsedClientLine ParseClientLine(int argc, const char* const* argv) {
     parsed.exit_code = kExitUsage;
     return parsed;
   }
-  if (o.generate.logprobs.has_value()) o.json = true;
+  if (o.generate.needs_json()) o.json = true;
   parsed.run = true;
   return parsed;
 }

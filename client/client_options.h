@@ -6,25 +6,11 @@
 #include <string>
 #include <vector>
 
+#include "client/generate_options.h"
+
 namespace moed {
 
 enum class Command : uint8_t { kGenerate, kChat, kTokenize, kModel, kExperts };
-
-// What a continuation may be asked for; unset: the daemon's defaults.
-struct GenerateOptions {
-  std::optional<int32_t> max_tokens;
-  std::optional<int32_t> min_tokens;
-  std::optional<float> temperature;
-  std::optional<int32_t> top_k;
-  std::optional<float> top_p;
-  std::optional<float> min_p;
-  std::optional<uint64_t> seed;
-  std::vector<std::string> stop_strings;
-  std::vector<uint32_t> stop_token_ids;
-  std::optional<int32_t> logprobs;
-  bool ignore_eos = false;
-  std::string request_id;
-};
 
 struct ClientOptions {
   Command command = Command::kModel;
@@ -34,14 +20,16 @@ struct ClientOptions {
   bool json = false;
 
   GenerateOptions generate;
-  std::string text;                 // generate, tokenize: "-" reads standard input
-  std::vector<uint32_t> token_ids;  // generate, tokenize
-  bool echo = false;                // generate
-  bool stats = false;               // generate, chat
-  std::string system;               // chat
-  std::string message;              // chat; empty: a conversation over standard input
-  bool no_special_tokens = false;   // tokenize
-  bool chat = false;                // tokenize: the text is a user's message
+  std::string text;                      // generate, tokenize: "-" reads standard input
+  std::vector<uint32_t> token_ids;       // generate, tokenize
+  bool stats = false;                    // generate, chat
+  std::string system;                    // chat
+  std::string message;                   // chat; empty: a conversation over standard input
+  bool no_special_tokens = false;        // tokenize
+  bool chat = false;                     // tokenize: the text is a user's message
+  std::optional<double> window_seconds;  // experts
+  bool tokens = false;                   // experts
+  std::optional<uint32_t> token_limit;   // experts
 };
 
 struct ParsedClientLine {

@@ -107,4 +107,9 @@ absl::Status Connection::GetExpertLoad(const v1::GetExpertLoadRequest& request,
   return impl_->Unary(impl_->experts, &v1::ExpertService::Stub::GetExpertLoad, request, response);
 }
 
+absl::Status Connection::GetExpertTokens(const v1::GetExpertTokensRequest& request,
+                                         v1::GetExpertTokensResponse* response) {
+  return impl_->Unary(impl_->experts, &v1::ExpertService::Stub::GetExpertTokens, request, response);
+}
+
 }  // namespace moed

@@ -32,6 +32,8 @@ class Connection {
   absl::Status GetModel(const v1::GetModelRequest& request, v1::GetModelResponse* response);
   absl::Status GetExpertLoad(const v1::GetExpertLoadRequest& request,
                              v1::GetExpertLoadResponse* response);
+  absl::Status GetExpertTokens(const v1::GetExpertTokensRequest& request,
+                               v1::GetExpertTokensResponse* response);
 
  private:
   struct Impl;

@@ -35,7 +35,7 @@ std::string FormatHeatMap(const v1::GetExpertLoadResponse& load, bool color) {
   for (int expert = 0; expert < num_experts; ++expert) {
     absl::StrAppendFormat(&text, "  %*s", cell, absl::StrCat("e", expert));
   }
-  absl::StrAppend(&text, "  max/mean   gini  entropy  dead\n");
+  absl::StrAppend(&text, "  max/mean   gini  entropy  dead  repeat1  repeat\n");
   const double greatest = static_cast<double>(num_experts) / std::max(1U, load.experts_per_token());
   for (const v1::LayerExpertLoad& layer : load.layers()) {
     absl::StrAppendFormat(&text, "%5d", layer.layer());
@@ -48,8 +48,18 @@ std::string FormatHeatMap(const v1::GetExpertLoadResponse& load, bool color) {
         absl::StrAppend(&text, "  ", number);
       }
     }
-    absl::StrAppendFormat(&text, "  %8.3f  %5.3f  %7.3f  %4d\n", layer.max_over_mean(),
-                          layer.gini(), layer.entropy(), layer.dead_experts());
+    absl::StrAppendFormat(&text, "  %8.3f  %5.3f  %7.3f  %4d  %7.3f  %6.3f\n",
+                          layer.max_over_mean(), layer.gini(), layer.entropy(),
+                          layer.dead_experts(), layer.first_repetition(), layer.any_repetition());
+  }
+  absl::StrAppendFormat(
+      &text,
+      "%.0f s; repeat1 and repeat: consecutive tokens with the same first, any same choice; at "
+      "random %.3f, %.3f\n",
+      load.window_seconds(), load.random_first_repetition(), load.random_any_repetition());
+  if (load.dropped_pairs() > 0) {
+    absl::StrAppendFormat(&text, "%d pairs of token and expert dropped by the capacity limit\n",
+                          load.dropped_pairs());
   }
   return text;
 }

@@ -7,6 +7,7 @@
 #include <iostream>
 #include <iterator>
 
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "google/protobuf/util/json_util.h"
 
@@ -36,12 +37,21 @@ void PrintStats(const v1::GenerationFinish& finish) {
   std::string reason = v1::FinishReason_Name(finish.reason());
   constexpr absl::string_view kPrefix = "FINISH_REASON_";
   if (reason.size() > kPrefix.size()) reason.erase(0, kPrefix.size());
-  absl::FPrintF(stderr,
-                "[%d prompt tokens, %d tokens, %s; first token after %.1f ms, then %.2f ms "
-                "each]\n",
-                finish.usage().prompt_tokens(), finish.usage().completion_tokens(), reason,
-                1000 * finish.timing().first_token_seconds(),
-                1000 * finish.timing().mean_inter_token_seconds());
+  const v1::Usage& usage = finish.usage();
+  std::string text = absl::StrFormat(
+      "[%d prompt tokens%s, %d tokens, %s; first token after %.1f ms, then %.2f ms each; "
+      "%d experts a token",
+      usage.prompt_tokens(),
+      usage.cached_tokens() > 0 ? absl::StrCat(" (", usage.cached_tokens(), " cached)") : "",
+      usage.completion_tokens(), reason, 1000 * finish.timing().first_token_seconds(),
+      1000 * finish.timing().mean_inter_token_seconds(), finish.experts_per_token());
+  if (finish.timing().preemptions() > 0) {
+    absl::StrAppend(&text, "; preempted ", finish.timing().preemptions(), " times");
+  }
+  if (finish.dropped_pairs() > 0) {
+    absl::StrAppend(&text, "; ", finish.dropped_pairs(), " pairs of token and expert dropped");
+  }
+  absl::FPrintF(stderr, "%s]\n", text);
 }
 
 bool WantsColor() {

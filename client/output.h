@@ -19,7 +19,8 @@ void PrintText(absl::string_view text);
 // On stderr: "moedctl: INVALID_ARGUMENT: sampling.top_p ...".
 void PrintError(const absl::Status& status);
 
-// On stderr: "[40 tokens, LENGTH; first token 9.8 ms, then 1.0 ms each]".
+// On stderr: "[5 prompt tokens, 40 tokens, LENGTH; first token after 9.8 ms, then 1.00 ms each; 2
+// experts a token]", and preemptions and dropped pairs where there were some.
 void PrintStats(const v1::GenerationFinish& finish);
 
 // Whether stdout is a terminal that wants colour (https://no-color.org).

@@ -40,6 +40,12 @@ absl::Status RunModel(const ClientOptions& options, Connection& connection) {
   line("context", absl::StrCat(model.limits().context_tokens(), " tokens"));
   line("KV cache", absl::StrFormat("%d of %d blocks of %d tokens are free", cache.free_blocks(),
                                    cache.total_blocks(), cache.block_tokens()));
+  const v1::EngineActivity& activity = response.activity();
+  line("prefix cache",
+       absl::StrFormat("%d blocks kept; %d of %d prompt tokens taken from it",
+                       cache.cached_blocks(), activity.cached_tokens(), activity.prompt_tokens()));
+  line("engine", absl::StrFormat("%d run, %d wait; %d steps, %d preemptions", activity.running(),
+                                 activity.waiting(), activity.steps(), activity.preemptions()));
   PrintText(text);
   return absl::OkStatus();
 }

@@ -15,16 +15,13 @@ constexpr absl::string_view kContext = "\x01";
 
 // The ids of `text` after something else.
 std::vector<int32_t> EncodeInside(absl::string_view text, const Tokenizer& tokenizer) {
-  const Encoding encoding = tokenizer.EncodeWithOffsets(absl::StrCat(kContext, text));
-  std::vector<int32_t> ids;
-  for (size_t i = 0; i < encoding.ids.size(); ++i) {
-    const TextSpan& span = encoding.spans[i];
-    if (span.end <= kContext.size()) continue;
-    // One token for both: the text cannot be told apart.
-    if (span.begin < kContext.size()) return {};
-    ids.push_back(encoding.ids[i]);
-  }
-  return ids;
+  const std::vector<int32_t> context = tokenizer.Encode(kContext);
+  const std::vector<int32_t> ids = tokenizer.Encode(absl::StrCat(kContext, text));
+  const auto [end_of_context, begin] =
+      std::mismatch(context.begin(), context.end(), ids.begin(), ids.end());
+  // One token for both: the text cannot be told apart.
+  if (end_of_context != context.end()) return {};
+  return std::vector<int32_t>(begin, ids.end());
 }
 
 }  // namespace

@@ -73,6 +73,18 @@ void Describe(const ServedModel& model, const RequestLimits& limits, v1::Model* 
   DescribeRequests(model, limits, result);
 }
 
+void DescribeActivity(const EngineStats& stats, v1::EngineActivity* result) {
+  const SchedulerCounters& counters = stats.counters;
+  result->set_waiting(static_cast<uint32_t>(stats.requests_waiting));
+  result->set_running(static_cast<uint32_t>(stats.requests_running));
+  result->set_steps(counters.steps);
+  result->set_prompt_tokens(static_cast<uint64_t>(counters.prompt_tokens));
+  result->set_cached_tokens(static_cast<uint64_t>(counters.cached_tokens));
+  result->set_preemptions(static_cast<uint64_t>(counters.preemptions));
+  result->set_recomputed_tokens(static_cast<uint64_t>(counters.recomputed_tokens));
+  result->set_dropped_pairs(static_cast<uint64_t>(counters.dropped_pairs));
+}
+
 }  // namespace
 
 absl::StatusOr<v1::GetModelResponse> GetModel(const v1::GetModelRequest& request,
@@ -88,6 +100,8 @@ absl::StatusOr<v1::GetModelResponse> GetModel(const v1::GetModelRequest& request
   cache->set_block_tokens(static_cast<uint32_t>(serving.model->block_tokens));
   cache->set_total_blocks(sum(stats.total_kv_blocks));
   cache->set_free_blocks(sum(stats.free_kv_blocks));
+  cache->set_cached_blocks(sum(stats.cached_kv_blocks));
+  DescribeActivity(stats, response.mutable_activity());
   return response;
 }
 

@@ -21,13 +21,27 @@ v1::GetExpertLoadResponse Load() {
   layer->set_gini(0.5);
   layer->set_entropy(0);
   layer->set_dead_experts(1);
+  layer->set_first_repetition(0.25);
+  layer->set_any_repetition(0.5);
+  load.set_window_seconds(59.7);
+  load.set_random_first_repetition(0.125);
+  load.set_random_any_repetition(0.464);
   return load;
 }
 
 TEST(HeatMapTest, ShowsCountsInColumnsThatFit) {
   EXPECT_EQ(FormatHeatMap(Load(), /*color=*/false),
-            "layer        e0        e1  max/mean   gini  entropy  dead\n"
-            "    3  12345678         0     2.000  0.500    0.000     1\n");
+            "layer        e0        e1  max/mean   gini  entropy  dead  repeat1  repeat\n"
+            "    3  12345678         0     2.000  0.500    0.000     1    0.250   0.500\n"
+            "60 s; repeat1 and repeat: consecutive tokens with the same first, any same choice; at "
+            "random 0.125, 0.464\n");
+}
+
+TEST(HeatMapTest, TellsOfDroppedPairsWhereThereAreSome) {
+  v1::GetExpertLoadResponse load = Load();
+  EXPECT_THAT(FormatHeatMap(load, false), Not(HasSubstr("dropped")));
+  load.set_dropped_pairs(17);
+  EXPECT_THAT(FormatHeatMap(load, false), HasSubstr("17 pairs of token and expert dropped"));
 }
 
 TEST(HeatMapTest, ShadesFromColdToHot) {

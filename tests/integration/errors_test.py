@@ -29,25 +29,48 @@ REFUSED = [
     (dict(sampling=dict(top_k=-1)), Code.INVALID_ARGUMENT, "sampling.top_k"),
     (dict(sampling=dict(n=0)), Code.INVALID_ARGUMENT, "sampling.n"),
     (dict(sampling=dict(n=10**9)), Code.INVALID_ARGUMENT, "sampling.n"),
-    (dict(sampling=dict(n=2)), Code.FAILED_PRECONDITION, "sampling.n"),
-    (dict(sampling=dict(typical_p=0.5)), Code.FAILED_PRECONDITION, "sampling.typical_p"),
-    (dict(sampling=dict(logit_bias={5: 1e30})), Code.FAILED_PRECONDITION, "sampling.logit_bias"),
+    (dict(sampling=dict(n=17)), Code.INVALID_ARGUMENT, "sampling.n"),
+    (dict(sampling=dict(min_p=-0.1)), Code.INVALID_ARGUMENT, "sampling.min_p"),
+    (dict(sampling=dict(typical_p=0)), Code.INVALID_ARGUMENT, "sampling.typical_p"),
+    (dict(sampling=dict(typical_p=1.5)), Code.INVALID_ARGUMENT, "sampling.typical_p"),
+    (dict(sampling=dict(presence_penalty=2.1)), Code.INVALID_ARGUMENT, "sampling.presence_penalty"),
+    (dict(sampling=dict(frequency_penalty=NAN)), Code.INVALID_ARGUMENT,
+     "sampling.frequency_penalty"),
+    (dict(sampling=dict(repetition_penalty=0)), Code.INVALID_ARGUMENT,
+     "sampling.repetition_penalty"),
+    (dict(sampling=dict(logit_bias={5: 1e30})), Code.INVALID_ARGUMENT, "sampling.logit_bias[5]"),
+    (dict(sampling=dict(logit_bias={2048: 1})), Code.INVALID_ARGUMENT, "sampling.logit_bias"),
+    (dict(sampling=dict(logit_bias={i: 1 for i in range(1025)})), Code.INVALID_ARGUMENT,
+     "sampling.logit_bias"),
+    (dict(sampling=dict(allowed_token_ids=[5, 2048])), Code.INVALID_ARGUMENT,
+     "sampling.allowed_token_ids[1]"),
+    (dict(sampling=dict(bad_words=["x"] * 65)), Code.INVALID_ARGUMENT, "sampling.bad_words"),
+    (dict(sampling=dict(bad_words=["x", "  "])), Code.INVALID_ARGUMENT, "sampling.bad_words[1]"),
+    (dict(sampling=dict(bad_words=["x" * 257])), Code.INVALID_ARGUMENT, "sampling.bad_words[0]"),
     (dict(stopping=dict(max_tokens=0)), Code.INVALID_ARGUMENT, "stopping.max_tokens"),
     (dict(stopping=dict(max_tokens=-1)), Code.INVALID_ARGUMENT, "stopping.max_tokens"),
     (dict(stopping=dict(stop_strings=["x"] * 17)), Code.INVALID_ARGUMENT, "stopping.stop_strings"),
     (dict(stopping=dict(stop_strings=["x" * 257])), Code.INVALID_ARGUMENT,
      "stopping.stop_strings[0]"),
-    (dict(stopping=dict(time_limit_ms=1)), Code.FAILED_PRECONDITION, "stopping.time_limit_ms"),
+    (dict(stopping=dict(time_limit_ms=0)), Code.INVALID_ARGUMENT, "stopping.time_limit_ms"),
+    (dict(stopping=dict(min_tokens=5, max_tokens=4)), Code.INVALID_ARGUMENT,
+     "stopping.min_tokens"),
+    (dict(stopping=dict(stop_token_ids=[2048])), Code.INVALID_ARGUMENT,
+     "stopping.stop_token_ids[0]"),
     (dict(response=dict(logprobs=21)), Code.INVALID_ARGUMENT, "response.logprobs"),
-    (dict(response=dict(echo=False)), Code.FAILED_PRECONDITION, "response.echo"),
-    (dict(moe=dict(experts_per_token=2)), Code.FAILED_PRECONDITION, "moe.experts_per_token"),
-    (dict(scheduling=dict(priority=0)), Code.FAILED_PRECONDITION, "scheduling.priority"),
+    (dict(response=dict(prompt_logprobs=21)), Code.INVALID_ARGUMENT, "response.prompt_logprobs"),
+    (dict(response=dict(routed_experts=True)), Code.PERMISSION_DENIED, "response.routed_experts"),
+    (dict(moe=dict(experts_per_token=0)), Code.INVALID_ARGUMENT, "moe.experts_per_token"),
+    (dict(moe=dict(experts_per_token=3)), Code.INVALID_ARGUMENT, "moe.experts_per_token"),
+    (dict(scheduling=dict(priority=101)), Code.INVALID_ARGUMENT, "scheduling.priority"),
+    (dict(scheduling=dict(home_rank=1)), Code.INVALID_ARGUMENT, "scheduling.home_rank"),
+    (dict(cache=dict(salt="x" * 257)), Code.INVALID_ARGUMENT, "cache.salt"),
 ]
 
 METHODS = [f"/moed.v1.{method}" for method in (
     "GenerationService/StreamGenerate", "GenerationService/Generate", "TokenizerService/Tokenize",
     "TokenizerService/Detokenize", "TokenizerService/RenderChat", "ModelService/GetModel",
-    "ModelService/ListModels", "ExpertService/GetExpertLoad")]
+    "ModelService/ListModels", "ExpertService/GetExpertLoad", "ExpertService/GetExpertTokens")]
 
 
 class ErrorsTest(unittest.TestCase):
@@ -90,9 +113,13 @@ class ErrorsTest(unittest.TestCase):
         self.assert_refused(lambda: daemon.tokenizer.Detokenize(
             tokenizer_pb2.DetokenizeRequest(token_ids=[1, 2048])), Code.INVALID_ARGUMENT,
             "token_ids[1]")
-        self.assert_refused(lambda: daemon.experts.GetExpertLoad(
-            experts_pb2.GetExpertLoadRequest(window_seconds=60)), Code.FAILED_PRECONDITION,
-            "window_seconds")
+        for seconds in (0, 3601, NAN):
+            self.assert_refused(lambda: daemon.experts.GetExpertLoad(
+                experts_pb2.GetExpertLoadRequest(window_seconds=seconds)), Code.INVALID_ARGUMENT,
+                "window_seconds")
+        for limit in (0, 101):
+            self.assert_refused(lambda: daemon.experts.GetExpertTokens(
+                experts_pb2.GetExpertTokensRequest(limit=limit)), Code.INVALID_ARGUMENT, "limit")
 
     def call_raw(self, method, data):
         if method.endswith("StreamGenerate"):

@@ -8,13 +8,13 @@ import subprocess
 import unittest
 
 from daemon import MOEDCTL, PATIENCE_SECONDS, Daemon, run_moedctl
-from moed.v1 import generation_pb2
+from moed.v1 import generation_pb2, tokenizer_pb2
 
 
 class MoedctlTest(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
-        cls.daemon = Daemon("--ranks", "2")
+        cls.daemon = Daemon("--ranks", "2", "--expert-token-statistics", "--allow-routed-experts")
 
     @classmethod
     def tearDownClass(cls):
@@ -69,10 +69,60 @@ class MoedctlTest(unittest.TestCase):
     def test_experts_shows_a_row_for_each_layer_without_colour_in_a_pipe(self):
         self.run_ok("generate", "Once", "--max-tokens", "4")
         text = self.run_ok("experts")
-        self.assertEqual(len(text.splitlines()), 5)
+        self.assertEqual(len(text.splitlines()), 6)
+        self.assertIn("at random 0.125, 0.464", text)
         self.assertNotIn("\033", text)
         load = json.loads(self.run_ok("experts", "--json"))
         self.assertEqual(len(load["layers"]), 4)
+        recent = json.loads(self.run_ok("experts", "--window", "1000", "--json"))
+        self.assertGreater(recent["window_seconds"], 0)
+        self.assertLessEqual(recent["window_seconds"], 1100)
+
+    def test_experts_shows_the_tokens_of_each(self):
+        self.run_ok("generate", "Once upon a time", "--max-tokens", "20", "--ignore-eos")
+        text = self.run_ok("experts", "--tokens", "--limit", "2")
+        self.assertEqual(len([line for line in text.splitlines() if line.startswith("  e")]), 32)
+        self.assertIn("\u2581", text)
+        tokens = json.loads(self.run_ok("experts", "--tokens", "--limit", "1", "--json"))
+        self.assertEqual([len(layer["experts"]) for layer in tokens["layers"]], [8] * 4)
+        for layer in tokens["layers"]:
+            self.assertTrue(all(len(expert["tokens"]) <= 1 for expert in layer["experts"]))
+
+    def test_generate_prints_each_of_several_continuations(self):
+        arguments = ("generate", "Once", "--seed", "3", "--max-tokens", "9", "--ignore-eos")
+        lines = sorted(self.run_ok(*arguments, "-n", "3").splitlines())
+        self.assertEqual([line[:4] for line in lines], ["[0] ", "[1] ", "[2] "])
+        self.assertEqual(lines[0][4:], self.run_ok(*arguments).rstrip("\n"))
+
+    def test_generate_passes_every_group_of_options_on(self):
+        arguments = ("generate", "Once upon a time", "--temperature", "0", "--max-tokens", "8",
+                     "--ignore-eos")
+        self.assertEqual(self.run_ok(*arguments, "--logit-bias", "777=100", "--allowed-tokens",
+                                     "777,778", "--no-cache"),
+                         self.daemon.tokenizer.Detokenize(tokenizer_pb2.DetokenizeRequest(
+                             token_ids=[777] * 8)).text + "\n")
+        result = run_moedctl(self.daemon, *arguments, "--experts-per-token", "1", "--stats",
+                             "--priority", "5", "--home-rank", "1", "--cache-salt", "mine")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertIn("1 experts a token", result.stderr)
+        self.assertNotEqual(result.stdout, self.run_ok(*arguments))
+        messages = [json.loads(line) for line in self.run_ok(
+            *arguments, "--routed-experts", "--prompt-logprobs", "1",
+            "--show-token-ids").splitlines()]
+        self.assertTrue(messages[0]["prompt"]["prompt_logprobs"])
+        self.assertEqual(sum(len(m["token_ids"]) for m in messages), 8)
+        self.assertTrue(any("routed_experts" in m for m in messages))
+        ended = run_moedctl(self.daemon, "generate", "Once", "--ignore-eos", "--time-limit-ms",
+                            "20", "--stats")
+        self.assertIn("TIME_LIMIT", ended.stderr)
+
+    def test_stats_tell_of_cached_tokens(self):
+        prompt = "Once upon a time there was a king. " * 6
+        arguments = ("generate", prompt, "--max-tokens", "2", "--ignore-eos", "--stats")
+        self.run_ok(*arguments)
+        self.assertRegex(run_moedctl(self.daemon, *arguments).stderr,
+                         r"prompt tokens \(\d+ cached\)")
+        self.assertRegex(self.run_ok("model"), r"prefix cache +\d+ blocks kept; [1-9]\d* of \d+")
 
     def test_chat_answers_once_or_line_by_line(self):
         once = self.run_ok("chat", "Hello", "--max-tokens", "8", "--temperature", "0")

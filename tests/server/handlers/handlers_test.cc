@@ -99,6 +99,34 @@ TEST(ModelHandlerTest, AddsUpTheBlocksOfAllRanks) {
   EXPECT_EQ(response->model().tokenizer().chat_format(), "mistral-v1");
 }
 
+TEST(ModelHandlerTest, TellsWhatTheEngineHasDone) {
+  auto engine = std::make_shared<FakeEngine>();
+  EngineStats stats;
+  stats.requests_waiting = 1;
+  stats.requests_running = 2;
+  stats.free_kv_blocks = {10, 7};
+  stats.cached_kv_blocks = {4, 5};
+  stats.counters = {.steps = 3,
+                    .preemptions = 4,
+                    .prompt_tokens = 5,
+                    .cached_tokens = 6,
+                    .recomputed_tokens = 7,
+                    .dropped_pairs = 8};
+  engine->SetStats(std::move(stats));
+  const auto response = GetModel({}, {MakeServedModel(), engine}, {});
+  ASSERT_TRUE(response.ok()) << response.status();
+  EXPECT_EQ(response->kv_cache().cached_blocks(), 9U);
+  const v1::EngineActivity& activity = response->activity();
+  EXPECT_EQ(activity.waiting(), 1U);
+  EXPECT_EQ(activity.running(), 2U);
+  EXPECT_EQ(activity.steps(), 3U);
+  EXPECT_EQ(activity.preemptions(), 4U);
+  EXPECT_EQ(activity.prompt_tokens(), 5U);
+  EXPECT_EQ(activity.cached_tokens(), 6U);
+  EXPECT_EQ(activity.recomputed_tokens(), 7U);
+  EXPECT_EQ(activity.dropped_pairs(), 8U);
+}
+
 TEST(ModelHandlerTest, TellsTheLimitsOfRequests) {
   RequestLimits limits;
   limits.n = 5;
