@@ -57,16 +57,19 @@ struct SchedulerCounters {
 //  - Order. Requests are served by time of arrival; every level of priority counts as `ageing` of
 //    waiting, so that a low priority delays a request but starves it never. Who finds no room
 //    makes those behind it wait for the ranks it could have had, however small they are.
-//  - Room means a slot for every continuation, a row of this step's budget, and blocks for all
-//    tokens that are known, and one more for each sequence that already runs there. A
-//    continuation's later blocks are taken as it grows.
+//  - Room means a slot for every continuation, and blocks for all tokens that are known, and one
+//    more for each sequence that already runs there. A continuation's later blocks are taken as it
+//    grows.
 //  - Preemption. Where a decode needs a block and none is free on its rank, the last in the order
 //    of service of those that run there gives way, which may be the one in need itself. It keeps
 //    its place in the order, its tokens and its share of the published blocks, and is computed
 //    again, on whatever rank has room. The first in the order on a rank is never preempted.
-//  - Home rank: the one that is asked for, or of those with room the one with the longest cached
-//    prefix whose number of sequences is not more than kPrefixLoadSlack above the least; then the
-//    fewest sequences, then the most free blocks, then the lowest id.
+//  - Home rank: the one that is asked for, or of those with room the one where the prompt is
+//    computed soonest: where the rows of prompts that run there and are not planned, plus those
+//    of this prompt less what the rank has in its prefix cache, are the fewest; then the one with
+//    the fewest sequences, then the most free blocks, then the lowest id. Ranks with more than
+//    kLoadSlack sequences above the least come after all others. Where the budget of that rank
+//    is spent for this step, the request waits for it, and those behind it choose among the rest.
 //  - A step serves each rank's decodes first (one row each; there are never more sequences than
 //    budget), then its prompts in the order of service, in chunks that fill the budget, then
 //    admits.
@@ -83,7 +86,7 @@ class Scheduler {
  public:
   // Most plans that are not committed.
   static constexpr int kMaxUncommittedPlans = 2;
-  static constexpr int kPrefixLoadSlack = 4;
+  static constexpr int kLoadSlack = 4;
 
   explicit Scheduler(const SchedulerOptions& options);
   ~Scheduler();

@@ -88,19 +88,20 @@ void Scheduler::StepPlanner::PlanPrefills(int rank) {
 
 bool Scheduler::StepPlanner::MakeRoom(Sequence& sequence) {
   Rank& rank = scheduler_.ranks_[sequence.rank];
-  // The last to hold a shared block need not copy it.
-  if (sequence.must_copy_last_block && rank.blocks.num_users(sequence.blocks.back()) == 1) {
-    sequence.must_copy_last_block = false;
-  }
   const int64_t needed = scheduler_.BlocksFor(sequence.num_computed_tokens + 1);
-  const bool needs_block = static_cast<int64_t>(sequence.blocks.size()) < needed;
-  if (!needs_block && !sequence.must_copy_last_block) return true;
-  std::optional<int32_t> block = rank.blocks.Allocate();
-  while (!block.has_value()) {
+  std::optional<int32_t> block;
+  while (true) {
+    // The last to hold a shared block need not copy it; others may just have given way.
+    if (sequence.must_copy_last_block && rank.blocks.num_users(sequence.blocks.back()) == 1) {
+      sequence.must_copy_last_block = false;
+    }
+    const bool needs_block = static_cast<int64_t>(sequence.blocks.size()) < needed;
+    if (!needs_block && !sequence.must_copy_last_block) return true;
+    block = rank.blocks.Allocate();
+    if (block.has_value()) break;
     Sequence& last = **rank.running.rbegin();
     scheduler_.Preempt(last);
     if (&last == &sequence) return false;
-    block = rank.blocks.Allocate();
   }
   if (sequence.must_copy_last_block) {
     const int32_t shared = std::exchange(sequence.blocks.back(), *block);
@@ -195,8 +196,10 @@ void Scheduler::StepPlanner::Admit() {
       if (MayTakeCached(*sequence)) scheduler_.ExtendHashes(MostCached(*sequence), sequence);
       home = ChooseHome(*sequence);
     }
-    if (home.has_value()) {
+    if (home.has_value() && rows_left_[home->rank] > 0) {
       AdmitTo(*std::move(home), *sequence);
+    } else if (home.has_value()) {
+      is_blocked_[home->rank] = true;
     } else if (sequence->owner->request.scheduling.home_rank.has_value()) {
       is_blocked_[*sequence->owner->request.scheduling.home_rank] = true;
     } else {
@@ -208,26 +211,35 @@ void Scheduler::StepPlanner::Admit() {
 std::optional<Scheduler::StepPlanner::Home> Scheduler::StepPlanner::ChooseHome(
     const Sequence& sequence) const {
   const std::optional<int>& wanted = sequence.owner->request.scheduling.home_rank;
-  std::optional<Home> best;
-  std::tuple<int64_t, int64_t, int64_t> best_cost;
   size_t least_running = scheduler_.ranks_[0].running.size();
   for (const Rank& rank : scheduler_.ranks_) {
     least_running = std::min(least_running, rank.running.size());
   }
+  std::optional<Home> best;
+  std::tuple<bool, int64_t, size_t, int64_t> best_cost;
   for (int r = 0; r < options_.num_ranks; ++r) {
     if (is_blocked_[r] || (wanted.has_value() && *wanted != r)) continue;
     const Rank& rank = scheduler_.ranks_[r];
     Home home{r, FindCachedBlocks(sequence, r)};
     if (!HasRoom(sequence, home)) continue;
-    const bool load_allows = rank.running.size() <= least_running + kPrefixLoadSlack;
-    const int64_t num_cached = load_allows ? static_cast<int64_t>(home.cached_blocks.size()) : 0;
-    const std::tuple<int64_t, int64_t, int64_t> cost = {
-        -num_cached, static_cast<int64_t>(rank.running.size()), -rank.blocks.num_free()};
+    const bool is_loaded = rank.running.size() > least_running + kLoadSlack;
+    const int64_t num_cached = static_cast<int64_t>(home.cached_blocks.size());
+    const int64_t num_rows = NumPromptRows(rank) - num_cached * options_.block_size;
+    const std::tuple<bool, int64_t, size_t, int64_t> cost = {
+        is_loaded, num_rows, rank.running.size(), -rank.blocks.num_free()};
     if (best.has_value() && cost >= best_cost) continue;
     best = std::move(home);
     best_cost = cost;
   }
   return best;
+}
+
+int64_t Scheduler::StepPlanner::NumPromptRows(const Rank& rank) {
+  int64_t num_rows = 0;
+  for (const Sequence* sequence : rank.running) {
+    num_rows += std::max(0, sequence->prefill_target - sequence->num_computed_tokens);
+  }
+  return num_rows;
 }
 
 bool Scheduler::StepPlanner::MayTakeCached(const Sequence& sequence) const {
@@ -255,7 +267,6 @@ std::vector<int32_t> Scheduler::StepPlanner::FindCachedBlocks(const Sequence& se
 bool Scheduler::StepPlanner::HasRoom(const Sequence& sequence, const Home& home) const {
   const Rank& rank = scheduler_.ranks_[home.rank];
   const int32_t num_slots = sequence.owner->is_split ? 1 : sequence.owner->request.sampling.n;
-  if (rows_left_[home.rank] == 0) return false;
   if (static_cast<int32_t>(rank.free_slots.size()) < num_slots) return false;
   // Cached blocks that nobody uses are free until they are taken.
   int64_t needed = scheduler_.BlocksFor(sequence.num_known_tokens());

@@ -46,6 +46,8 @@ class Scheduler::StepPlanner {
   // what follows it to be drawn.
   int64_t MostCached(const Sequence& sequence) const;
   std::optional<Home> ChooseHome(const Sequence& sequence) const;
+  // Of what runs there, not yet planned.
+  static int64_t NumPromptRows(const Rank& rank);
   std::vector<int32_t> FindCachedBlocks(const Sequence& sequence, int rank) const;
   bool HasRoom(const Sequence& sequence, const Home& home) const;
   void AdmitTo(Home home, Sequence& sequence);

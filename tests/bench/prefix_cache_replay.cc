@@ -2,6 +2,7 @@
 //   prefix_cache_replay ../shared/data/traces/mooncake_conversation_trace.jsonl
 #include <cstdint>
 #include <cstdio>
+#include <numeric>
 #include <vector>
 
 #include "tests/runtime/schedule/trace_replay.h"
@@ -30,21 +31,27 @@ int Main(int argc, char** argv) {
     num_blocks += static_cast<int64_t>(request.blocks.size());
   std::printf("%zu prompts, %lld blocks, %.1f %% of them repeats\n", trace->size(),
               static_cast<long long>(num_blocks), Percent(CountRepeats(*trace), num_blocks));
-  std::printf("8 ranks, steps of 64 rows a rank every 130 ms; blocks found in the cache, %%\n");
-  std::printf("%14s %14s %14s %14s %12s\n", "blocks a rank", "by prefix", "in turn", "one LRU",
-              "preemptions");
+  std::printf(
+      "8 ranks, steps of 64 rows a rank every 130 ms; blocks found in the cache, %%, and\n"
+      "seconds to the first token, mean and 99th percentile\n");
+  std::printf("%14s %10s %24s %24s\n", "blocks a rank", "one LRU", "by prefix", "in turn");
   for (const int64_t blocks : {500, 1'000, 2'000, 4'000, 8'000, 16'000, 32'000}) {
     ReplayOptions options;
     options.num_ranks = 8;
     options.num_blocks_per_rank = blocks;
     options.step_seconds = 0.130;
-    const ReplayReport by_prefix = ReplayTrace(*trace, options);
-    options.route_by_prefix = false;
-    const ReplayReport in_turn = ReplayTrace(*trace, options);
-    std::printf("%14lld %14.1f %14.1f %14.1f %12lld\n", static_cast<long long>(blocks),
-                100 * by_prefix.hit_rate(), 100 * in_turn.hit_rate(),
-                Percent(CountLruHits(*trace, blocks * options.num_ranks), num_blocks),
-                static_cast<long long>(by_prefix.num_preemptions));
+    const int64_t bound = CountLruHits(*trace, blocks * options.num_ranks);
+    std::printf("%14lld %10.1f", static_cast<long long>(blocks), Percent(bound, num_blocks));
+    for (const bool by_prefix : {true, false}) {
+      options.route_by_prefix = by_prefix;
+      const ReplayReport report = ReplayTrace(*trace, options);
+      const std::vector<double>& seconds = report.first_token_seconds;
+      const double mean = std::accumulate(seconds.begin(), seconds.end(), 0.0) /
+                          static_cast<double>(seconds.size());
+      std::printf(" %10.1f %6.2f %6.2f", 100 * report.hit_rate(), mean,
+                  seconds[seconds.size() * 99 / 100]);
+    }
+    std::printf("\n");
   }
   return 0;
 }

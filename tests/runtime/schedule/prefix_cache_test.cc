@@ -153,7 +153,7 @@ TEST(PrefixCacheTest, ButNotWhereThatRankIsMuchBusier) {
   warm.stopping.max_tokens = 1;
   harness.Submit(warm);
   RunAll(harness);
-  for (int i = 0; i <= Scheduler::kPrefixLoadSlack; ++i) {
+  for (int i = 0; i <= Scheduler::kLoadSlack; ++i) {
     GenerationRequest busy = MakeRequest(1, 9, 10 + i);
     busy.scheduling.home_rank = 1;
     harness.Submit(busy);
@@ -161,6 +161,37 @@ TEST(PrefixCacheTest, ButNotWhereThatRankIsMuchBusier) {
   harness.Step();
   harness.Submit(MakeRequest(9, 1));
   EXPECT_EQ(harness.Step().substr(0, 8), "+0[0,9)*");
+}
+
+GenerationRequest BusyRequest(int32_t num_prompt_tokens, int home_rank) {
+  GenerationRequest request = MakeRequest(num_prompt_tokens, 1, 5);
+  for (int32_t& token : request.prompt_token_ids) token += 300;
+  request.scheduling.home_rank = home_rank;
+  return request;
+}
+
+TEST(PrefixCacheTest, ARequestWaitsForTheRankOfItsPrefixWhereThatIsSooner) {
+  SchedulerHarness harness(Options(2));
+  GenerationRequest warm = MakeRequest(25, 1);
+  warm.scheduling.home_rank = 1;
+  harness.Submit(warm);
+  RunAll(harness);
+  harness.Submit(BusyRequest(20, 1));    // 4 rows are left for the next step
+  harness.Submit(MakeRequest(25, 1));    // 24 tokens are cached there
+  harness.Submit(MakeRequest(3, 1, 7));  // does not wait behind it
+  EXPECT_EQ(harness.Step(), "+0[0,3)* | +0[0,16)");
+  EXPECT_EQ(harness.Step(), "- | 0[16,20)* +1[24,25)*");
+}
+
+TEST(PrefixCacheTest, AndIsComputedElsewhereWhereThatIs) {
+  SchedulerHarness harness(Options(2));
+  GenerationRequest warm = MakeRequest(9, 1);
+  warm.scheduling.home_rank = 1;
+  harness.Submit(warm);
+  RunAll(harness);
+  harness.Submit(BusyRequest(40, 1));  // 24 rows are left, 8 tokens cached
+  harness.Submit(MakeRequest(9, 1));
+  EXPECT_EQ(harness.Step(), "+0[0,9)* | +0[0,16)");
 }
 
 TEST(PrefixCacheTest, APreemptedSequenceFindsItsOwnBlocks) {

@@ -82,6 +82,21 @@ TEST(SplitTest, TheLastHolderOfASharedBlockTakesItOver) {
   ExpectSoloTokens(harness, 1, request);
 }
 
+// It preempted itself although the block was its own by then (found by the simulation).
+TEST(SplitTest, TheFirstStaysWhenAnotherGivesUpTheBlockTheyShare) {
+  GenerationRequest request = MakeSplit(1, 2, 3);
+  request.stopping.eos_token_ids = {FakeContinuation(request, 1000, 0)[0]};
+  SchedulerHarness harness(Options(/*num_blocks=*/1));
+  harness.Submit(request);
+  harness.Step();
+  EXPECT_THAT(harness.events, ElementsAre("1 stop"));
+  EXPECT_EQ(harness.Step(), "1@1*") << "the third continuation gives way to the second";
+  RunAll(harness);
+  EXPECT_EQ(harness.scheduler().counters().preemptions, 1);
+  EXPECT_EQ(harness.Tokens(1, 1), FakeContinuation(request, harness.vocab(), 1));
+  EXPECT_EQ(harness.Tokens(1, 2), FakeContinuation(request, harness.vocab(), 2));
+}
+
 TEST(SplitTest, WaitsForASlotForEach) {
   SchedulerHarness harness(Options(16, /*max_sequences=*/3));
   harness.Submit(MakeRequest(1, 2, 9));

@@ -37,6 +37,7 @@ class Replay {
     report_.num_cached = counters.cached_tokens / kReplayBlockSize;
     report_.num_preemptions = counters.preemptions;
     report_.num_steps = static_cast<int64_t>(counters.steps);
+    std::sort(report_.first_token_seconds.begin(), report_.first_token_seconds.end());
     return report_;
   }
 
@@ -68,6 +69,7 @@ class Replay {
     report_.num_blocks += static_cast<int64_t>(traced.blocks.size());
     const absl::StatusOr<SequenceId> id = scheduler_.Submit(std::move(request), now_);
     MOED_CHECK(id.ok(), "a traced request was refused");
+    arrivals_[*id] = TimePoint(std::chrono::milliseconds(traced.arrival_ms));
   }
 
   void Drain() {
@@ -92,8 +94,15 @@ class Replay {
       }
       results.push_back(std::move(result));
     }
-    const absl::Status status = scheduler_.Commit(results, now_).status();
-    MOED_CHECK(status.ok(), "an answer does not fit its plan");
+    const absl::StatusOr<StepOutput> output = scheduler_.Commit(results, now_);
+    MOED_CHECK(output.ok(), "an answer does not fit its plan");
+    for (const SequenceToken& token : output->tokens) {
+      const auto arrival = arrivals_.find(token.id);
+      if (arrival == arrivals_.end()) continue;
+      report_.first_token_seconds.push_back(
+          std::chrono::duration<double>(now_ - arrival->second).count());
+      arrivals_.erase(arrival);
+    }
   }
 
   const std::vector<TraceRequest>& trace_;
@@ -101,6 +110,7 @@ class Replay {
   Scheduler scheduler_;
   TimePoint now_;
   int32_t next_token_ = 1 << 30;  // above the trace's: a token that no other sequence has
+  std::unordered_map<SequenceId, TimePoint> arrivals_;  // of those without a token
   ReplayReport report_;
 };
 

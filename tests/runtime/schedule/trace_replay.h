@@ -39,6 +39,7 @@ struct ReplayReport {
   int64_t num_cached = 0;  // of those, taken from the cache
   int64_t num_preemptions = 0;
   int64_t num_steps = 0;
+  std::vector<double> first_token_seconds;  // from arrival to the end of the step, ascending
 
   double hit_rate() const {
     return static_cast<double>(num_cached) / static_cast<double>(num_blocks);
