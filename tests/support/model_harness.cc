@@ -49,8 +49,12 @@ class ModelHarness::Sequence {
     parent.forks_.push_back(this);
   }
 
+  // Its prompt begins as `source`'s, whose blocks it may take.
+  void ShareWith(const Sequence& source) { prefix_source_ = &source; }
+
   int rank() const { return rank_; }
   int32_t slot() const { return slot_; }
+  int64_t num_cached() const { return num_cached_; }
   int64_t experts_per_token() const { return request_.init.experts_per_token; }
   bool done() const {
     return (parent_ != nullptr || next_position_ >= PromptTokens()) &&
@@ -63,7 +67,7 @@ class ModelHarness::Sequence {
   }
 
   // Adds this step's chunk, and the admission before the first.
-  void AddTo(RankBatch& batch, std::vector<int32_t>& free_blocks, int64_t block_size) {
+  void AddTo(RankBatch& batch, std::vector<int32_t>& free_blocks, int64_t block_size, int step) {
     if (IsPreempted()) {
       ++num_preempted_;
       next_position_ = 0;
@@ -74,6 +78,7 @@ class ModelHarness::Sequence {
     if (next_position_ == 0) {
       if (parent_ == nullptr || num_preempted_ > 0) {
         Admit(batch);
+        TakePrefix(chunk, block_size, step);
       } else {
         TakeCacheOfParent(batch, chunk, free_blocks, block_size);
       }
@@ -98,6 +103,7 @@ class ModelHarness::Sequence {
     sampled_ = chunk.sample;
     if (next_position_ == PromptTokens() && chunk.sample && num_preempted_ == 0) {
       prompt_blocks_ = blocks_;
+      prompt_computed_in_ = step;
       for (Sequence* fork : forks_) {
         fork->Admit(batch);
         fork->sampled_ = true;
@@ -162,6 +168,24 @@ class ModelHarness::Sequence {
     }
     chunk.new_blocks = blocks_;
   }
+  // The first chunk begins after the whole blocks that another sequence has computed.
+  void TakePrefix(SequenceChunk& chunk, int64_t block_size, int step) {
+    if (prefix_source_ == nullptr || prefix_source_->rank_ != rank_ ||
+        prefix_source_->prompt_computed_in_ < 0 || prefix_source_->prompt_computed_in_ >= step) {
+      return;
+    }
+    const std::vector<int32_t>& other = prefix_source_->request_.prompt;
+    const auto same = std::mismatch(known_.begin(), known_.end(), other.begin(), other.end()).first;
+    // The last token that is known has to be computed, for what follows it to be drawn.
+    const int64_t num_blocks =
+        std::min<int64_t>(same - known_.begin(), static_cast<int64_t>(known_.size()) - 1) /
+        block_size;
+    blocks_.assign(prefix_source_->prompt_blocks_.begin(),
+                   prefix_source_->prompt_blocks_.begin() + num_blocks);
+    next_position_ = static_cast<int32_t>(num_blocks * block_size);
+    num_cached_ += next_position_;
+    chunk.new_blocks = blocks_;
+  }
   void AddTargets(SequenceChunk& chunk) const {
     if (request_.init.num_prompt_logprobs < 0 || num_preempted_ > 0) return;
     const int32_t end = next_position_ + static_cast<int32_t>(chunk.tokens.size());
@@ -188,12 +212,15 @@ class ModelHarness::Sequence {
   const uint32_t choice_index_;
   HarnessOutput& output_;
   Sequence* parent_ = nullptr;
+  const Sequence* prefix_source_ = nullptr;
   std::vector<Sequence*> forks_;
   std::vector<int32_t> known_;  // tokens of the prompt, and those drawn
   int32_t next_position_ = 0;
   size_t num_preempted_ = 0;
   std::vector<int32_t> blocks_;
-  std::vector<int32_t> prompt_blocks_;  // where forks take the prompt's cache from
+  std::vector<int32_t> prompt_blocks_;  // where others take the prompt's cache from
+  int prompt_computed_in_ = -1;         // step
+  int64_t num_cached_ = 0;              // tokens taken from prefix_source_
   bool sampled_ = false;
   bool has_drawn_ = false;  // a token since its admission
 };
@@ -239,6 +266,7 @@ absl::StatusOr<HarnessRun> ModelHarness::Run(const std::vector<HarnessRequest>& 
   run.repetition.any_shared.assign(num_layers, 0);
   std::vector<int32_t> slots_used(static_cast<size_t>(options_.num_ranks), 0);
   std::vector<std::unique_ptr<Sequence>> sequences;
+  std::vector<const Sequence*> firsts;  // by request
   for (size_t i = 0; i < requests.size(); ++i) {
     const int rank = requests[i].home_rank % options_.num_ranks;
     int32_t& next_slot = slots_used[static_cast<size_t>(rank)];
@@ -246,6 +274,10 @@ absl::StatusOr<HarnessRun> ModelHarness::Run(const std::vector<HarnessRequest>& 
     sequences.push_back(
         std::make_unique<Sequence>(requests[i], rank, next_slot++, /*choice_index=*/0, output));
     Sequence& first = *sequences.back();
+    firsts.push_back(&first);
+    if (requests[i].prefix_of >= 0) {
+      first.ShareWith(*firsts.at(static_cast<size_t>(requests[i].prefix_of)));
+    }
     output.forks.resize(static_cast<size_t>(requests[i].init.sampling.n) - 1);
     for (size_t fork = 0; fork < output.forks.size(); ++fork) {
       sequences.push_back(std::make_unique<Sequence>(
@@ -263,6 +295,7 @@ absl::StatusOr<HarnessRun> ModelHarness::Run(const std::vector<HarnessRequest>& 
                      [](const auto& sequence) { return !sequence->done(); })) {
     MOED_RETURN_IF_ERROR(Step(sequences, run));
   }
+  for (const auto& sequence : sequences) run.num_cached_rows += sequence->num_cached();
   return run;
 }
 
@@ -272,7 +305,7 @@ absl::Status ModelHarness::Step(std::vector<std::unique_ptr<Sequence>>& sequence
   for (const auto& sequence : sequences) {
     if (!sequence->Runs(run.num_steps)) continue;
     const size_t rank = static_cast<size_t>(sequence->rank());
-    sequence->AddTo(batches[rank], free_blocks_[rank], options_.block_size);
+    sequence->AddTo(batches[rank], free_blocks_[rank], options_.block_size, run.num_steps);
     const int64_t k = sequence->experts_per_token();
     run.num_pairs += static_cast<int64_t>(batches[rank].chunks.back().tokens.size()) *
                      (k > 0 ? k : options_.config.top_k);

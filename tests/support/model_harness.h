@@ -49,6 +49,10 @@ struct HarnessRequest {
   std::vector<int32_t> logit_positions;
   // Loses its slot and its cache after so many tokens, and comes back in the next step. Ascending.
   std::vector<int32_t> preempted_after;
+  // A request before this one, with the same k, whose prompt begins as this one's: whole blocks
+  // that it has computed in an earlier step on the same rank are used, not computed again. -1:
+  // none.
+  int prefix_of = -1;
   int32_t min_tokens = 0;  // tokens drawn without the suppressed ids
   // The slot and, where the sampling looks back, the history are filled in. With sampling.n over 1
   // the other choices, which follow this choice_index, fork from the first.
@@ -69,6 +73,7 @@ struct HarnessRun {
   std::vector<int64_t> expert_counts;  // [num_layers * num_experts], summed over ranks and steps
   RepetitionCounts repetition;         // summed likewise
   int64_t num_rows = 0;                // computed
+  int64_t num_cached_rows = 0;         // taken from another request: HarnessRequest::prefix_of
   int64_t num_pairs = 0;               // sum of their k, of one layer
   int64_t dropped_pairs = 0;           // RankResult::dropped_pairs, summed
   int num_steps = 0;
