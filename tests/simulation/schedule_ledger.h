@@ -133,7 +133,7 @@ class ScheduleLedger {
   void CheckSharing(int rank, const SequenceChunk& chunk, Request* request, Choice* choice);
   // Tells who waits of those of whom nothing was seen, where their number tells it.
   void ResolveWaiting();
-  void CheckOrder();
+  void CheckOrder(const StepPlan& plan);
   void CheckProgress(const StepPlan& plan);
 
   // schedule_ledger_commit.cc

@@ -58,7 +58,7 @@ void ScheduleLedger::Planned(const StepPlan& plan, TimePoint now) {
     for (Choice* choice : unseen) choice->may_wait = true;
   }
   ResolveWaiting();
-  CheckOrder();
+  CheckOrder(plan);
   CheckProgress(plan);
   CheckState();
   if (plan.num_rows > 0) in_flight_.push_back(std::move(step));
@@ -307,7 +307,14 @@ void ScheduleLedger::TakeSamples(int rank, const SequenceChunk& chunk, Request* 
   }
 }
 
-void ScheduleLedger::CheckOrder() {
+void ScheduleLedger::CheckOrder(const StepPlan& plan) {
+  // Whoever waits for the rows of another rank lets those behind it go to this one.
+  const auto others_are_spent = [&](int home) {
+    for (int rank = 0; rank < options_.num_ranks; ++rank) {
+      if (rank != home && plan.batches[rank].num_rows() == options_.token_budget) return true;
+    }
+    return false;
+  };
   for (const auto& [name, rank] : admitted_) {
     const Order order = OrderOf(name);
     const Name admitted = name;
@@ -317,7 +324,7 @@ void ScheduleLedger::CheckOrder() {
       if (choice.rank >= 0) return;
       if (request.id < admitted.id) is_before_older = true;
       const std::optional<int>& wanted = request.request.scheduling.home_rank;
-      if (wanted && *wanted != home) return;
+      if (wanted ? *wanted != home : others_are_spent(home)) return;
       Require(OrderOf(NameOf(request, choice)) > order, "request ", admitted.id,
               " is admitted to rank ", home, " past request ", request.id, ", which was earlier");
     });
