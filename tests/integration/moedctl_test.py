@@ -97,10 +97,10 @@ class MoedctlTest(unittest.TestCase):
     def test_generate_passes_every_group_of_options_on(self):
         arguments = ("generate", "Once upon a time", "--temperature", "0", "--max-tokens", "8",
                      "--ignore-eos")
+        piece = self.daemon.tokenizer.Detokenize(
+            tokenizer_pb2.DetokenizeRequest(token_ids=[777])).text
         self.assertEqual(self.run_ok(*arguments, "--logit-bias", "777=100", "--allowed-tokens",
-                                     "777,778", "--no-cache"),
-                         self.daemon.tokenizer.Detokenize(tokenizer_pb2.DetokenizeRequest(
-                             token_ids=[777] * 8)).text + "\n")
+                                     "777,778", "--no-cache").split(), [piece] * 8)
         result = run_moedctl(self.daemon, *arguments, "--experts-per-token", "1", "--stats",
                              "--priority", "5", "--home-rank", "1", "--cache-salt", "mine")
         self.assertEqual(result.returncode, 0, result.stderr)
