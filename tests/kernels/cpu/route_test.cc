@@ -17,8 +17,9 @@ struct Routing {
 
 Routing RouteRows(Backend& backend, Stream& stream, const ConstTensorView& x, const Tensor& weight,
                   int64_t top_k, const ConstTensorView& num_choices = {}) {
-  Routing routing{Tensor(DType::kInt32, {x.dim(0), top_k}),
-                  Tensor(DType::kFloat32, {x.dim(0), top_k})};
+  const auto size = static_cast<size_t>(x.dim(0) * top_k);
+  Routing routing{Tensor::Ints({x.dim(0), top_k}, std::vector<int32_t>(size, -7)),
+                  Tensor::Of(DType::kFloat32, {x.dim(0), top_k}, std::vector<float>(size, -7.0F))};
   RouteArgs args;
   args.x = x;
   args.weight = weight;

@@ -152,6 +152,9 @@ TEST_P(SampleAdjustTest, MinusInfinityAndNanStayWithoutAChance) {
     request.seen = {{0, 3, true}};
     for (const float temperature : {0.0F, 1.0F}) {
       request.row.temperature = temperature;
+      request.allowed.clear();
+      EXPECT_EQ(SampleOne(*backend_, *stream_, {dead, -kLargest}, request.Get()), 1);
+      request.allowed = {0, 1};
       EXPECT_EQ(SampleOne(*backend_, *stream_, {dead, -kLargest}, request.Get()), 1);
     }
   }
