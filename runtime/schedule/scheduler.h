@@ -57,9 +57,9 @@ struct SchedulerCounters {
 //  - Order. Requests are served by time of arrival; every level of priority counts as `ageing` of
 //    waiting, so that a low priority delays a request but starves it never. Who finds no room
 //    makes those behind it wait for the ranks it could have had, however small they are.
-//  - Room means a slot for every continuation, and blocks for all tokens that are known, and one
-//    more for each sequence that already runs there. A continuation's later blocks are taken as it
-//    grows.
+//  - Room means a slot for every continuation, a row of the budget that no decode there takes, and
+//    blocks for all tokens that are known, and one more for each sequence that already runs there.
+//    A continuation's later blocks are taken as it grows.
 //  - Preemption. Where a decode needs a block and none is free on its rank, the last in the order
 //    of service of those that run there gives way, which may be the one in need itself. It keeps
 //    its place in the order, its tokens and its share of the published blocks, and is computed

@@ -268,6 +268,11 @@ bool Scheduler::StepPlanner::HasRoom(const Sequence& sequence, const Home& home)
   const Rank& rank = scheduler_.ranks_[home.rank];
   const int32_t num_slots = sequence.owner->is_split ? 1 : sequence.owner->request.sampling.n;
   if (static_cast<int32_t>(rank.free_slots.size()) < num_slots) return false;
+  const auto is_decoding = [](const Sequence* other) { return !other->is_prefilling(); };
+  if (std::count_if(rank.running.begin(), rank.running.end(), is_decoding) >=
+      options_.token_budget) {
+    return false;
+  }
   // Cached blocks that nobody uses are free until they are taken.
   int64_t needed = scheduler_.BlocksFor(sequence.num_known_tokens());
   for (const int32_t block : home.cached_blocks) {

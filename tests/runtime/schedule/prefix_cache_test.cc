@@ -194,6 +194,24 @@ TEST(PrefixCacheTest, AndIsComputedElsewhereWhereThatIs) {
   EXPECT_EQ(harness.Step(), "+0[0,9)* | +0[0,16)");
 }
 
+TEST(PrefixCacheTest, NobodyWaitsForARankWhoseDecodesTakeAllRows) {
+  SchedulerOptions options = Options(2);
+  options.token_budget = 2;
+  SchedulerHarness harness(options);
+  GenerationRequest warm = MakeRequest(9, 1);
+  warm.scheduling.home_rank = 1;
+  harness.Submit(warm);
+  RunAll(harness);
+  for (int i = 0; i < 2; ++i) {
+    GenerationRequest busy = MakeRequest(1, 30, 10 + i);
+    busy.scheduling.home_rank = 1;
+    harness.Submit(busy);
+  }
+  harness.Step();
+  harness.Submit(MakeRequest(9, 1));
+  EXPECT_EQ(harness.Step(), "+0[0,2) | 0@1* 1@1*");
+}
+
 TEST(PrefixCacheTest, APreemptedSequenceFindsItsOwnBlocks) {
   SchedulerHarness harness(Options(1, /*num_blocks=*/6));
   GenerationRequest other = MakeRequest(4, 11, 2);
