@@ -18,15 +18,15 @@ def text_of(drawn):
 
 def cut(drawn, stops, min_tokens=0):
     """(text, ids, stop) of a continuation that ends at the first of `stops`: with the first token
-    after which the text has one, the earliest in the text where a token completes several."""
+    after which the text has one, of several the one that is complete first, then the longest."""
     past = len(text_of(drawn[:min_tokens])) if min_tokens else 0
     for count in range(min_tokens + 1, len(drawn) + 1):
         text = text_of(drawn[:count])
         # One that ends in the text of the first min_tokens tokens is not looked at.
         found = [(text.find(stop, max(0, past - len(stop) + 1)), stop) for stop in stops]
-        found = [(at, stop) for at, stop in found if at >= 0]
+        found = [(at + len(stop), at, stop) for at, stop in found if at >= 0]
         if found:
-            at, stop = min(found)
+            _, at, stop = min(found)
             return text[:at], drawn[:count], stop
     return text_of(drawn), drawn, ""
 
@@ -92,7 +92,7 @@ class StoppingParametersTest(unittest.TestCase):
         """Parts of the text: inside a token, of several, and with one that never comes."""
         return [[self.text[at:at + size]] for at, size in ((0, 1), (9, 2), (20, 12), (41, 30))] + [
             ["never this", self.text[30:44]], [self.text[25:29], self.text[24:40]],
-            ["\u2603", "never this"]]
+            [self.text[10:18], self.text[11:14], self.text[12:14]], ["\u2603", "never this"]]
 
     def test_stop_strings_end_where_they_first_appear(self):
         for stops in self.stops():
