@@ -87,7 +87,7 @@ SamplingParams MixDrawer::Sampling(const std::vector<int32_t>& few_tokens) {
       if (Percent(60)) sampling.logit_bias.push_back({id, Real(-8, 8)});
     }
   }
-  if (Percent(25)) sampling.allowed_token_ids = few_tokens;
+  if (Percent(35)) sampling.allowed_token_ids = few_tokens;
   if (Percent(25)) {
     const int32_t num_words = Number(1, 4);
     for (int32_t i = 0; i < num_words; ++i) {
@@ -102,8 +102,8 @@ SamplingParams MixDrawer::Sampling(const std::vector<int32_t>& few_tokens) {
 StoppingParams MixDrawer::Stopping(const std::vector<int32_t>& few_tokens) {
   StoppingParams stopping;
   stopping.max_tokens = Number(1, 18);
-  if (Percent(30)) stopping.min_tokens = Number(1, stopping.max_tokens);
-  if (Percent(30)) {
+  if (Percent(40)) stopping.min_tokens = Number(1, stopping.max_tokens);
+  if (Percent(40)) {
     std::set<int32_t> ids;
     for (int32_t i = Number(1, 2); i > 0; --i) ids.insert(OneOf(few_tokens));
     stopping.stop_token_ids.assign(ids.begin(), ids.end());
