@@ -223,8 +223,8 @@ class PressureTest(unittest.TestCase):
               f"{statistics.mean(used) / total:.0%} in the mean, {max(used) / total:.0%} at most\n"
               f"  {activity.preemptions} preemptions of {ends['preempted']} finished requests and "
               f"others, {activity.recomputed_tokens} tokens computed again\n"
-              f"  {activity.cached_tokens} of {activity.prompt_tokens} prompt tokens from the cache"
-              f"\n  resident memory {first:.1f} MiB in the first third, {last:.1f} MiB in the last; "
+              f"  {activity.cached_tokens} of {activity.prompt_tokens} prompt tokens cached\n"
+              f"  resident memory {first:.1f} MiB in the first third, {last:.1f} MiB in the last; "
               f"descriptors {watcher.thirds(2)[0]:.0f}, {watcher.thirds(2)[1]:.0f}", flush=True)
 
 

@@ -53,10 +53,6 @@ class SamplingParametersTest(unittest.TestCase):
         self.assert_drawn_from(probabilities(row, **cuts), draws, what)
         self.assert_not_drawn_from(probabilities(self.logits), draws, what)
 
-    def middle(self, sums, index):
-        """Between two sums, so that rounding does not decide what is kept."""
-        return float(sums[index - 1] + sums[index]) / 2
-
     # --- drawing ---------------------------------------------------------------------------------
 
     def test_temperature_1_draws_from_the_models_distribution(self):
@@ -82,15 +78,20 @@ class SamplingParametersTest(unittest.TestCase):
 
     def test_top_p(self):
         sums = np.cumsum(-np.sort(-probabilities(self.logits)))
-        for kept in (3, 12):
-            top_p = self.middle(sums, kept)
-            self.check_distribution(f"top_p {top_p}", {"top_p": top_p}, top_p=top_p)
+        for kept in (2, 4):
+            # A little less than the sum of `kept` tokens keeps these, a little more one further.
+            for near, count in ((0.999, kept), (1.001, kept + 1)):
+                top_p = float(sums[kept - 1] * near)
+                self.assertEqual((probabilities(self.logits, top_p=top_p) > 0).sum(), count)
+                self.check_distribution(f"top_p {top_p}", {"top_p": top_p}, top_p=top_p)
 
     def test_min_p(self):
         falling = -np.sort(-probabilities(self.logits))
-        for kept in (4, 9):
-            min_p = self.middle(falling / falling[0], kept)
-            self.check_distribution(f"min_p {min_p}", {"min_p": min_p}, min_p=min_p)
+        for kept in (3, 5):
+            for near, count in ((0.999, kept), (1.001, kept - 1)):
+                min_p = float(falling[kept - 1] / falling[0] * near)
+                self.assertEqual((probabilities(self.logits, min_p=min_p) > 0).sum(), count)
+                self.check_distribution(f"min_p {min_p}", {"min_p": min_p}, min_p=min_p)
 
     def test_typical_p(self):
         for typical_p in (0.2, 0.6):
@@ -185,6 +186,21 @@ class SamplingParametersTest(unittest.TestCase):
         plain = greedy(self.daemon, prompt, 1)
         for field in ("presence_penalty", "frequency_penalty"):
             self.assertEqual(greedy(self.daemon, prompt, 1, sampling={field: 2.0}), plain)
+
+    def test_repetition_penalty_multiplies_what_is_negative(self):
+        least = np.argsort(self.logits)
+        seen = [int(t) for t in least if t in self.prompt and self.logits[t] < 0][:4]
+        self.assertGreater(len(seen), 1, "choose a prompt that has unlikely tokens")
+        middle = self.logits[seen].mean()
+        unseen = [int(t) for t in np.argsort(np.abs(self.logits - middle))
+                  if t not in self.prompt and self.logits[t] < 0][:4]
+        row = adjusted(self.logits, self.prompt, repetition_penalty=1.7, allowed=seen + unseen)
+        draws = first_tokens(self.daemon, DRAWS, sampling={
+            "allowed_token_ids": seen + unseen, "repetition_penalty": 1.7})
+        self.assert_drawn_from(probabilities(row), draws, "negative logits")
+        divided = adjusted(self.logits, allowed=seen + unseen)
+        divided[seen] /= 1.7
+        self.assert_not_drawn_from(probabilities(divided), draws, "divided")
 
     def test_logit_bias_is_added(self):
         best = [int(t) for t in np.argsort(-self.logits)[:8]]
