@@ -11,12 +11,9 @@
 
 #include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
-#include "kernels/core/thread_pool.h"
-#include "kernels/cpu/cpu_backend.h"
-#include "runtime/checkpoint/checkpoint.h"
 #include "runtime/engine/engine_impl.h"
-#include "runtime/engine/thread_worker_group.h"
 #include "tests/runtime/engine/counting_group.h"
+#include "tests/runtime/engine/demo_group.h"
 #include "tests/runtime/engine/recording_sink.h"
 #include "tests/support/fake_worker_group.h"
 
@@ -64,31 +61,16 @@ class RoutingSumsTest : public ::testing::TestWithParam<Case> {
                                              std::make_shared<FakeWorkerControl>());
   }
 
-  std::unique_ptr<WorkerGroup> MakeRealGroup(WorkerGroupInfo* info) {
-    auto checkpoint = Checkpoint::Open(MOED_SOURCE_DIR "/models/demo", {});
-    EXPECT_TRUE(checkpoint.ok()) << checkpoint.status();
-    if (!checkpoint.ok()) return nullptr;
-    ThreadWorkerGroupOptions options;
-    options.config = checkpoint->metadata.config;
-    options.weights = std::move(checkpoint->weights);
-    const auto pool = std::make_shared<ThreadPool>(2);
-    options.make_backend = [pool](int) {
-      return MakeCpuBackend(
-          {.isa = CpuIsa::kPortable, .activation_dtype = DType::kFloat32, .pool = pool});
-    };
-    options.num_ranks = GetParam().num_ranks;
-    options.block_size = kBlockSize;
-    options.num_kv_blocks = GetParam().num_blocks;
-    options.max_sequences_per_rank = 8;
-    options.max_rows_per_step = 32;
-    options.max_experts_per_token = kMaxExpertsPerToken;
-    options.capacity_factor = GetParam().capacity_factor;
-    auto group = std::make_unique<ThreadWorkerGroup>(std::move(options));
-    auto started = group->Start([](const RankProgress&) { return true; });
-    EXPECT_TRUE(started.ok()) << started.status();
-    if (!started.ok()) return nullptr;
-    *info = *started;
-    return group;
+  static std::unique_ptr<WorkerGroup> MakeRealGroup(WorkerGroupInfo* info) {
+    return StartDemoGroup(
+        [](ThreadWorkerGroupOptions* options) {
+          options->num_ranks = GetParam().num_ranks;
+          options->block_size = kBlockSize;
+          options->num_kv_blocks = GetParam().num_blocks;
+          options->max_experts_per_token = kMaxExpertsPerToken;
+          options->capacity_factor = GetParam().capacity_factor;
+        },
+        info);
   }
 
   // Prompts that begin with one of three beginnings, so that cached blocks are found.
