@@ -81,7 +81,12 @@ void ExpectNoAllocations(CpuIsa isa, DType dtype, ExchangeStrategy exchange) {
   ASSERT_TRUE(group.Start(nullptr).ok());
   std::vector<RankBatch> prompts = EmptyBatches(0, kNumRanks);
   for (RankBatch& batch : prompts) {
-    batch.admitted.push_back(GreedySlot(0));
+    SamplingParams& sampling = batch.admitted.emplace_back(GreedySlot(0)).sampling;
+    sampling.frequency_penalty = 0.5F;
+    sampling.repetition_penalty = 1.1F;
+    sampling.bad_words = {{1, 2, 3}, {4, 5}, {6}};
+    sampling.logit_bias = {{7, 1.0F}};
+    batch.admitted.back().prompt_token_ids = {1, 2, 3, 4, 5, 6, 7};
     batch.chunks.push_back(SamplingChunk(0, 0, {1, 2, 3, 4, 5, 6, 7}, {0, 1}));
   }
   ASSERT_TRUE(RunStep(group, std::move(prompts)).ok());

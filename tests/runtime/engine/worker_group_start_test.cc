@@ -1,3 +1,4 @@
+#include <cmath>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -58,8 +59,19 @@ TEST(ThreadWorkerGroupStartTest, TellsWhatTheRanksSettledOn) {
   EXPECT_EQ(info->block_size, 4);
   EXPECT_EQ(info->num_layers, 2);
   EXPECT_EQ(info->num_experts, 4);
+  EXPECT_EQ(info->experts_per_token, 2);
+  EXPECT_EQ(info->max_experts_per_token, 2);  // the model's, unless more are asked for
+  EXPECT_EQ(info->vocab, 96);
   EXPECT_THAT(info->backend, HasSubstr("reference"));
   EXPECT_TRUE(group.Stop());
+
+  ThreadWorkerGroupOptions options = SmallGroupOptions(2);
+  options.max_experts_per_token = 3;
+  ThreadWorkerGroup wider(std::move(options));
+  const auto of_wider = wider.Start(nullptr);
+  ASSERT_TRUE(of_wider.ok()) << of_wider.status();
+  EXPECT_EQ(of_wider->experts_per_token, 2);
+  EXPECT_EQ(of_wider->max_experts_per_token, 3);
 }
 
 TEST(ThreadWorkerGroupStartTest, LoadsEveryTensorOnceForAllRanks) {
@@ -116,7 +128,10 @@ TEST(ThreadWorkerGroupStartTest, GivesTheCheckpointsErrorAsItIs) {
 
 TEST(ThreadWorkerGroupStartTest, AllocatesWhatItPlanned) {
   for (const int num_ranks : {1, 3, 5}) {
-    ThreadWorkerGroup group(SmallGroupOptions(num_ranks));
+    ThreadWorkerGroupOptions options = SmallGroupOptions(num_ranks);
+    if (num_ranks > 1) options.max_experts_per_token = 4;
+    if (num_ranks > 3) options.capacity_factor = 1.5;
+    ThreadWorkerGroup group(std::move(options));
     ASSERT_TRUE(group.Start(nullptr).ok());
     std::map<MemoryKind, int64_t> bytes;
     for (int rank = 0; rank < num_ranks; ++rank) {
@@ -201,6 +216,14 @@ TEST(ThreadWorkerGroupStartTest, NamesTheOptionThatIsOutOfRange) {
   EXPECT_THAT(refusal([](auto& o) { o.max_gather_rows = -1; }), HasSubstr("max_gather_rows is -1"));
   EXPECT_THAT(refusal([](auto& o) { o.rank_timeout = std::chrono::milliseconds(0); }),
               HasSubstr("rank_timeout"));
+  EXPECT_THAT(refusal([](auto& o) { o.max_experts_per_token = 1; }),
+              HasSubstr("max_experts_per_token is 1, expected 0 or 2 (the model's) to 4 (all)"));
+  EXPECT_THAT(refusal([](auto& o) { o.max_experts_per_token = 5; }),
+              HasSubstr("max_experts_per_token is 5"));
+  EXPECT_THAT(refusal([](auto& o) { o.capacity_factor = -0.5; }),
+              HasSubstr("capacity_factor is -0.5"));
+  EXPECT_THAT(refusal([](auto& o) { o.capacity_factor = std::nan(""); }),
+              HasSubstr("capacity_factor is nan"));
 }
 
 TEST(ThreadWorkerGroupStartTest, IdleGroupStops) {

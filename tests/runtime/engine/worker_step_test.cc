@@ -189,8 +189,13 @@ TEST(WorkerStepTest, DrawsWithTheSlotsParametersAtThePositionOfTheNewToken) {
 }
 
 RankSlots SmallSlots() {
-  return RankSlots(
-      {.num_slots = 2, .num_kv_blocks = 8, .block_size = 4, .max_positions = 20, .vocab = 10});
+  return RankSlots({.num_slots = 2,
+                    .num_kv_blocks = 8,
+                    .block_size = 4,
+                    .max_positions = 20,
+                    .vocab = 10,
+                    .experts_per_token = 2,
+                    .max_experts_per_token = 4});
 }
 
 TEST(RankSlotsTest, PlacesTokensInTheBlocksOfTheirSlot) {
@@ -230,6 +235,36 @@ TEST(RankSlotsDeathTest, APlannersBugEndsTheProcess) {
   slots.Extend(1, SamplingChunk(0, 0, {1, 2}, {0}));
   EXPECT_DEATH(slots.Extend(1, SamplingChunk(0, 2, {1}, {})), "two chunks in one step");
   EXPECT_DEATH(slots.Extend(2, SamplingChunk(0, 3, {1}, {})), "does not follow");
+}
+
+TEST(RankSlotsDeathTest, AnAdmissionThatTheFrontEndHadToRefuseEndsTheProcess) {
+  testing::FLAGS_gtest_death_test_style = "threadsafe";
+  RankSlots slots = SmallSlots();
+  const auto admit = [&slots](void (*change)(SlotInit&)) {
+    SlotInit init = GreedySlot(0);
+    change(init);
+    slots.Admit(init);
+  };
+  constexpr const char* kOutside = "a token of an admission outside the vocabulary";
+  EXPECT_DEATH(admit([](SlotInit& i) { i.suppressed_token_ids = {10}; }), kOutside);
+  EXPECT_DEATH(admit([](SlotInit& i) { i.sampling.allowed_token_ids = {-1}; }), kOutside);
+  EXPECT_DEATH(admit([](SlotInit& i) { i.sampling.logit_bias = {{10, 1.0F}}; }), kOutside);
+  EXPECT_DEATH(admit([](SlotInit& i) { i.sampling.bad_words = {{1}, {2, 10}}; }), kOutside);
+  EXPECT_DEATH(admit([](SlotInit& i) { i.prompt_token_ids = {10}; }), kOutside);
+  EXPECT_DEATH(admit([](SlotInit& i) { i.sampling.bad_words = {{}}; }), "without tokens");
+  EXPECT_DEATH(admit([](SlotInit& i) { i.experts_per_token = 5; }), "more experts a token");
+}
+
+TEST(RankSlotsDeathTest, OnlyASlotThatIsJustAdmittedForks) {
+  testing::FLAGS_gtest_death_test_style = "threadsafe";
+  RankSlots slots = SmallSlots();
+  EXPECT_DEATH(slots.Fork(1), "not just admitted");
+  slots.Admit(GreedySlot(1));
+  slots.Fork(1);
+  EXPECT_DEATH(slots.Fork(1), "not just admitted");
+  slots.Admit(GreedySlot(1));
+  slots.Extend(1, SamplingChunk(1, 0, {1}, {0}));
+  EXPECT_DEATH(slots.Fork(1), "not just admitted");
 }
 
 }  // namespace
