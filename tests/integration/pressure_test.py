@@ -18,16 +18,17 @@ import threading
 import time
 import unittest
 
-from daemon import Daemon
+from daemon import PATIENCE_SECONDS, Daemon
 import grpc
 from moed.v1 import generation_pb2, model_pb2
-from request_mix import FLAGS, Whole, anywhere, make_request, shared_prefixes
+from request_mix import FLAGS, Whole, anywhere, as_messages, make_request, shared_prefixes
 
 OPTIONS = argparse.Namespace(seconds=float(os.environ.get("MOED_PRESSURE_SECONDS", "15")),
                              seed=20250606, requests=0)
 RANKS, BLOCKS, BLOCK_TOKENS = 2, 48, 16
 OVERLOAD = 2.0
 TIME_LIMIT = generation_pb2.FINISH_REASON_TIME_LIMIT
+OUTCOMES = ("finished", "TIME_LIMIT", "CANCELLED", "DEADLINE_EXCEEDED")
 # Of a daemon whose memory is flat: what an allocator may keep after a while.
 MAX_GROWTH_MIB = 8.0
 
@@ -100,30 +101,39 @@ class PressureTest(unittest.TestCase):
                     for request in (make_request(rng, prefixes, long=0.5) for _ in range(count))]
 
     def disturbed(self, rng, case):
-        """(request, seconds until its deadline, messages until it is cancelled)."""
+        """(request, seconds until its deadline, messages until it is cancelled, in one piece?)."""
         request = anywhere(rng, case.request, RANKS)
+        unary = rng.random() < 0.2
         fate = rng.random()
         if fate < 0.1:
-            return request, None, rng.randint(0, 30)
+            return request, None, rng.randint(0, 30), False
         if fate < 0.2:
-            return request, rng.choice([0.001, 0.05, 0.5]), None
+            return request, rng.choice([0.001, 0.05, 0.5]), None, unary
         if fate < 0.3:
             request.stopping.time_limit_ms = rng.choice([1, 100, 800])
-        return request, None, None
+        return request, None, None, unary
+
+    def messages_of(self, daemon, request, deadline, cancel_after, unary):
+        if unary:
+            same = generation_pb2.GenerateRequest.FromString(request.SerializeToString())
+            yield from as_messages(daemon.generation.Generate(same, timeout=deadline))
+            return
+        call = daemon.generation.StreamGenerate(request, timeout=deadline)
+        if cancel_after == 0:
+            call.cancel()
+        for count, message in enumerate(call, start=1):
+            yield message
+            if count == cancel_after:
+                call.cancel()
 
     def run_one(self, daemon, case, seed):
         """(how it ended, tokens, preemptions); raises what is wrong."""
-        request, deadline, cancel_after = self.disturbed(random.Random(seed), case)
+        request, deadline, cancel_after, unary = self.disturbed(random.Random(seed), case)
         messages = []
-        call = daemon.generation.StreamGenerate(request, timeout=deadline)
         code = grpc.StatusCode.OK
         try:
-            if cancel_after == 0:
-                call.cancel()
-            for message in call:
+            for message in self.messages_of(daemon, request, deadline, cancel_after, unary):
                 messages.append(message)
-                if len(messages) == cancel_after:
-                    call.cancel()
         except grpc.RpcError as error:
             code = error.code()
         what = f"seed {OPTIONS.seed}, run {seed}: {code.name}"
@@ -162,9 +172,15 @@ class PressureTest(unittest.TestCase):
             finally:
                 gate.leave(case.blocks)
 
+        def goes_on():
+            """Until the time is over, and on a slow machine until everything has happened."""
+            now = time.monotonic()
+            lacks_some = not all(ends[what] for what in (*OUTCOMES, "preemptions"))
+            return not failures and (now < end or (lacks_some and now < end + PATIENCE_SECONDS))
+
         end = time.monotonic() + OPTIONS.seconds
         with concurrent.futures.ThreadPoolExecutor(max_workers=256) as pool:
-            while time.monotonic() < end and not failures:
+            while goes_on():
                 case = rng.choice(cases)
                 gate.enter(case.blocks, 60)
                 pool.submit(run, case, rng.getrandbits(32))
@@ -194,9 +210,8 @@ class PressureTest(unittest.TestCase):
             self.assertEqual(daemon.stop(), 0, daemon.log)
         self.report(cases, solo_seconds, watcher, ends, activity, total)
         # One end for each that was sent.
-        outcomes = ("finished", "TIME_LIMIT", "CANCELLED", "DEADLINE_EXCEEDED")
-        self.assertEqual(sum(ends[outcome] for outcome in outcomes), ends["sent"])
-        for outcome in outcomes:
+        self.assertEqual(sum(ends[outcome] for outcome in OUTCOMES), ends["sent"])
+        for outcome in OUTCOMES:
             self.assertGreater(ends[outcome], 0, outcome)
         self.assertEqual((activity.waiting, activity.running), (0, 0))
         self.assertGreater(activity.preemptions, 0)

@@ -96,6 +96,18 @@ def anywhere(rng, request, ranks):
     return result
 
 
+def as_messages(response):
+    """A whole answer as the messages of a stream that was never cut."""
+    messages = []
+    for c in response.continuations:
+        messages.append(generation_pb2.StreamGenerateResponse(
+            request_id=response.request_id, sequence=len(messages), index=c.index,
+            text_delta=c.text, token_ids=c.token_ids, logprobs=c.logprobs, finish=c.finish,
+            prompt=None if messages else response.prompt,
+            routed_experts=c.routed_experts if c.HasField("routed_experts") else None))
+    return messages
+
+
 class Whole:
     """An answer, or what there is of it; by index where there are several continuations."""
 
