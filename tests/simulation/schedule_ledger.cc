@@ -100,6 +100,12 @@ void ScheduleLedger::ChoiceEnded(SequenceId id, int32_t index) {
   CheckState();
 }
 
+void ScheduleLedger::Closed(SequenceId id) {
+  const Request* request = Find(id);
+  // One that is marked ends with the next plan.
+  Require(request == nullptr || request->mark, "request ", id, " is closed and still served");
+}
+
 void ScheduleLedger::EndedAll(const std::vector<SequenceEnd>& ended, const absl::Status& status) {
   for (const SequenceEnd& end : ended) {
     const Request* request = Find(end.id);

@@ -43,6 +43,8 @@ class ScheduleLedger {
                  const std::vector<SoloChoice>* solo, TimePoint now);
   void Marked(SequenceId id, const absl::Status& status);
   void ChoiceEnded(SequenceId id, int32_t choice);
+  // Its stream has been closed, with nobody to tell the scheduler.
+  void Closed(SequenceId id);
   void Planned(const StepPlan& plan, TimePoint now);
   void Committed(absl::Span<const RankResult> results, const StepOutput& output);
   void EndedAll(const std::vector<SequenceEnd>& ended, const absl::Status& status);

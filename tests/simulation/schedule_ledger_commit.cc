@@ -96,6 +96,11 @@ void ScheduleLedger::CheckToken(const SequenceToken& token, const SampledToken& 
   if (!Require(index < static_cast<int32_t>(solo.tokens().size()), where, " is past its end")) {
     return;
   }
+  // One that is planned already when the output finds a stop string is drawn in vain.
+  const int32_t num_wanted = solo.text().num_tokens;
+  if (index >= num_wanted) ++counts_[Happening::kOverrun];
+  Require(index <= num_wanted || !engine_.flushes_output, where, " comes after a stop string in ",
+          num_wanted, " tokens");
   Require(SameToken(token.sample, sampled), where, " is not the one that was drawn");
   Require(SameToken(token.sample, solo.tokens()[index]), where, " is ", token.sample.token_id,
           ", alone it is ", solo.tokens()[index].token_id);

@@ -144,6 +144,8 @@ void SimulatedEngineRun::OnClosing(const Closing& closing) {
     ledger_.ChoiceEnded(closing.id, closing.choice);
   } else if (closing.cause == ClosingCause::kReader) {
     Cancel(closing.id, absl::CancelledError());
+  } else {
+    ledger_.Closed(closing.id);
   }
 }
 
