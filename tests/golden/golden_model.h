@@ -31,6 +31,15 @@ inline constexpr bool kWatchesThreads = __has_feature(thread_sanitizer);
 inline constexpr bool kWatchesThreads = false;
 #endif
 
+// Whether AddressSanitizer is at work, which slows everything a few times.
+#if defined(__SANITIZE_ADDRESS__)
+inline constexpr bool kWatchesMemory = true;
+#elif defined(__has_feature)
+inline constexpr bool kWatchesMemory = __has_feature(address_sanitizer);
+#else
+inline constexpr bool kWatchesMemory = false;
+#endif
+
 struct GoldenModel {
   std::string name;
   ModelConfig config;

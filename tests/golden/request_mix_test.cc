@@ -30,6 +30,8 @@
 namespace moed {
 namespace {
 
+constexpr uint64_t kDefaultMixes = kWatchesThreads ? 4 : kWatchesMemory ? 10 : 40;
+
 uint64_t FromEnvironment(const char* name, uint64_t otherwise) {
   const char* text = std::getenv(name);
   uint64_t value = 0;
@@ -276,7 +278,7 @@ TEST(RequestMixTest, EveryRequestGetsWhatItGetsAlone) {
   auto tokenizer = Tokenizer::Load(std::string(MOED_SOURCE_DIR) + "/models/demo/tokenizer.model");
   ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
   SoloRuns solo(model);
-  const uint64_t num_mixes = FromEnvironment("MOED_MIXES", kWatchesThreads ? 4 : 40);
+  const uint64_t num_mixes = FromEnvironment("MOED_MIXES", kDefaultMixes);
   const uint64_t first = FromEnvironment("MOED_FIRST_MIX", 1);
 
   MixCounts total;

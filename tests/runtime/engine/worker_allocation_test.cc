@@ -33,6 +33,10 @@ void* CountedAllocation(std::size_t bytes) {
 
 void* operator new(std::size_t bytes) { return CountedAllocation(bytes); }
 void* operator new[](std::size_t bytes) { return CountedAllocation(bytes); }
+// Used by the library's stable_sort. It frees with the operators below.
+void* operator new(std::size_t bytes, const std::nothrow_t&) noexcept {
+  return CountedAllocation(bytes);
+}
 void operator delete(void* memory) noexcept { FreeCounted(memory); }
 void operator delete[](void* memory) noexcept { FreeCounted(memory); }
 void operator delete(void* memory, std::size_t) noexcept { FreeCounted(memory); }
