@@ -59,7 +59,10 @@ WorkerGroupInfo InfoFor(const Workload& load, const Tokenizer& tokenizer) {
 GenerationRequest RequestFor(const Workload& load, int32_t index) {
   GenerationRequest request;
   request.request_id = absl::StrCat(index);
-  for (int32_t i = 0; i < 8; ++i) request.prompt_token_ids.push_back(300 + (index * 7 + i) % 1000);
+  // Of different lengths, so that not all fill their blocks in the same step.
+  for (int32_t i = 0; i < 8 + index % 16; ++i) {
+    request.prompt_token_ids.push_back(300 + (index * 7 + i) % 1000);
+  }
   request.stopping.max_tokens = load.num_tokens;
   for (int i = 0; i < load.num_stop_strings; ++i) {
     request.stopping.stop_strings.push_back(absl::StrCat("\n\nnever", i));
@@ -82,8 +85,12 @@ std::shared_ptr<Outbox> MakeOutbox(const std::function<void()>& on_end) {
   return box;
 }
 
-// The steps in which every sequence drew a token.
-std::vector<StepTimes> RunEngine(const Workload& load, const Tokenizer& tokenizer) {
+struct EngineRun {
+  std::vector<StepTimes> steps;  // those in which every sequence drew a token
+  double output_cpu = 0;         // of the output thread, microseconds per step, all steps
+};
+
+EngineRun RunEngine(const Workload& load, const Tokenizer& tokenizer) {
   const auto stopwatch = std::make_shared<EngineStopwatch>();
   NullGroupOptions group_options;
   group_options.info = InfoFor(load, tokenizer);
@@ -99,9 +106,11 @@ std::vector<StepTimes> RunEngine(const Workload& load, const Tokenizer& tokenize
   Mutex mutex;
   CondVar ended;
   int32_t num_live = load.num_sequences;
+  double output_cpu = 0;
   for (int32_t i = 0; i < load.num_sequences; ++i) {
     const auto box = MakeOutbox([&] {
       MutexLock lock(mutex);
+      output_cpu = ThreadCpuMicroseconds();
       --num_live;
       ended.NotifyOne();
     });
@@ -112,61 +121,72 @@ std::vector<StepTimes> RunEngine(const Workload& load, const Tokenizer& tokenize
     while (num_live > 0) ended.Wait(mutex);
   }
   engine->reset();
-  return stopwatch->steps();
+  return {stopwatch->steps(), output_cpu / static_cast<double>(stopwatch->num_launches())};
 }
 
-// Each field's median over the steps, and of those the median over the runs.
-StepTimes MeasureEngine(const Workload& load, const Tokenizer& tokenizer, int num_runs,
-                        double* total, double* gap) {
-  using Field = std::function<double(const StepTimes&)>;
-  const std::vector<Field> fields = {
-      [](const StepTimes& s) { return s.wait_for_output; },
-      [](const StepTimes& s) { return s.plan; },
-      [](const StepTimes& s) { return s.wait_for_ranks; },
-      [](const StepTimes& s) { return s.commit; },
-      [](const StepTimes& s) { return s.launch; },
-      [](const StepTimes& s) { return s.busy_ranks; },
-      [](const StepTimes& s) { return s.total(); },
-      [](const StepTimes& s) { return s.gap(); },
-  };
-  std::vector<std::vector<double>> of_runs(fields.size());
+// Each figure's median over the steps, and of those the median over the runs.
+struct EngineFigures {
+  StepTimes step;
+  double total = 0;
+  double gap = 0;
+  double output_cpu = 0;
+};
+
+EngineFigures MeasureEngine(const Workload& load, const Tokenizer& tokenizer, int num_runs) {
+  std::vector<EngineRun> runs;
   for (int run = 0; run < num_runs; ++run) {
-    const std::vector<StepTimes> steps = RunEngine(load, tokenizer);
-    MOED_CHECK(steps.size() >= 100, "too few steps in which all sequences decode");
-    for (size_t i = 0; i < fields.size(); ++i) {
-      std::vector<double> values;
-      for (const StepTimes& step : steps) values.push_back(fields[i](step));
-      of_runs[i].push_back(Median(std::move(values)));
-    }
+    runs.push_back(RunEngine(load, tokenizer));
+    MOED_CHECK(runs.back().steps.size() >= 100, "too few steps in which all sequences decode");
   }
-  *total = Median(of_runs[6]);
-  *gap = Median(of_runs[7]);
-  return {Median(of_runs[0]), Median(of_runs[1]), Median(of_runs[2]),
-          Median(of_runs[3]), Median(of_runs[4]), Median(of_runs[5])};
+  const auto median = [&runs](const std::function<double(const StepTimes&)>& field) {
+    std::vector<double> of_runs;
+    for (const EngineRun& run : runs) {
+      std::vector<double> values;
+      for (const StepTimes& step : run.steps) values.push_back(field(step));
+      of_runs.push_back(Median(std::move(values)));
+    }
+    return Median(std::move(of_runs));
+  };
+  EngineFigures figures;
+  StepTimes& step = figures.step;
+  for (double StepTimes::*field :
+       {&StepTimes::wait_for_output, &StepTimes::plan, &StepTimes::wait_for_ranks,
+        &StepTimes::commit, &StepTimes::launch, &StepTimes::busy_ranks, &StepTimes::cpu}) {
+    step.*field = median([field](const StepTimes& s) { return s.*field; });
+  }
+  figures.total = median([](const StepTimes& s) { return s.total(); });
+  figures.gap = median([](const StepTimes& s) { return s.gap(); });
+  std::vector<double> output_cpu;
+  for (const EngineRun& run : runs) output_cpu.push_back(run.output_cpu);
+  figures.output_cpu = Median(std::move(output_cpu));
+  return figures;
 }
 
-void PrintEngineHeader(const char* what) {
-  std::printf("\n%s\nmedians per step in microseconds\n", what);
-  std::printf("%-34s %8s %8s %8s %8s %8s %8s\n", "", "total", "output", "plan", "ranks", "commit",
-              "launch");
+void PrintHeader(const std::string& what, const std::vector<std::string>& columns) {
+  std::printf("\n%s; medians per step in microseconds\n%-30s", what.c_str(), "");
+  for (const std::string& column : columns) std::printf(" %10s", column.c_str());
+  std::printf("\n");
+}
+
+void PrintRow(const std::string& name, const std::vector<double>& values) {
+  std::printf("%-30s", name.c_str());
+  for (const double value : values) std::printf(" %10.1f", value);
+  std::printf("\n");
+  std::fflush(stdout);
 }
 
 void PrintEngine(const Workload& load, const Tokenizer& tokenizer, int num_runs) {
-  double total = 0;
-  double gap = 0;
-  const StepTimes times = MeasureEngine(load, tokenizer, num_runs, &total, &gap);
-  std::printf("%-34s %8.1f %8.1f %8.1f %8.1f %8.1f %8.1f\n", load.name.c_str(), total,
-              times.wait_for_output, times.plan, times.wait_for_ranks, times.commit, times.launch);
-  std::fflush(stdout);
+  const EngineFigures figures = MeasureEngine(load, tokenizer, num_runs);
+  const StepTimes& step = figures.step;
+  PrintRow(load.name, {figures.total, step.wait_for_output, step.plan, step.wait_for_ranks,
+                       step.commit, step.launch, step.cpu, figures.output_cpu});
 }
 
 void PrintGap(const Workload& load, const Tokenizer& tokenizer, int num_runs) {
-  double total = 0;
-  double gap = 0;
-  const StepTimes times = MeasureEngine(load, tokenizer, num_runs, &total, &gap);
-  std::printf("%-34s %8.1f %8.1f %8.1f %8.1f %8.1f %8.1f\n", load.name.c_str(), gap, total,
-              times.busy_ranks, times.wait_for_output, times.plan, times.commit);
-  std::fflush(stdout);
+  const EngineFigures figures = MeasureEngine(load, tokenizer, num_runs);
+  const StepTimes& step = figures.step;
+  PrintRow(load.name, {figures.gap, figures.total, step.busy_ranks, step.wait_for_output, step.plan,
+                       step.commit, step.cpu, figures.output_cpu});
 }
 
 // The parts alone, on one thread and without locks that anybody else wants.
@@ -241,9 +261,7 @@ void PrintParts(const Workload& load, const Tokenizer& tokenizer, int num_runs) 
     ledgers.push_back(parts.ledger);
     outputs.push_back(parts.output);
   }
-  std::printf("%-34s %8.1f %8.1f %8.1f %8.1f\n", load.name.c_str(), Median(plans), Median(ledgers),
-              Median(commits), Median(outputs));
-  std::fflush(stdout);
+  PrintRow(load.name, {Median(plans), Median(ledgers), Median(commits), Median(outputs)});
 }
 
 int Main(int argc, char** argv) {
@@ -262,7 +280,8 @@ int Main(int argc, char** argv) {
                                        {.name = "64 sequences", .num_sequences = 64},
                                        {.name = "256 sequences", .num_sequences = 256}};
 
-  PrintEngineHeader("The engine thread over one rank that answers at once");
+  PrintHeader("The engine thread over one rank that answers at once",
+              {"total", "output", "plan", "ranks", "commit", "launch", "engine cpu", "output cpu"});
   for (const Workload& load : sizes) PrintEngine(load, text, num_runs);
   const Workload most = sizes.back();
   std::vector<Workload> variants(6, most);
@@ -281,17 +300,15 @@ int Main(int argc, char** argv) {
   variants[5].has_rank_threads = false;
   for (const Workload& load : variants) PrintEngine(load, text, num_runs);
 
-  std::printf("\nThe same over a rank that takes 3 ms: by how much a step becomes longer\n");
-  std::printf("%-34s %8s %8s %8s %8s %8s %8s\n", "", "gap", "total", "rank", "output", "plan",
-              "commit");
+  PrintHeader("Over a rank that takes 3 ms: by how much a step becomes longer",
+              {"gap", "total", "rank", "output", "plan", "commit", "engine cpu", "output cpu"});
   for (Workload load : sizes) {
     load.step_time = std::chrono::milliseconds(3);
     load.num_tokens = 300;
     PrintGap(load, text, num_runs);
   }
 
-  std::printf("\nThe parts alone, on one thread\n%-34s %8s %8s %8s %8s\n", "", "plan", "ledger",
-              "commit", "output");
+  PrintHeader("The parts alone, on one thread", {"plan", "ledger", "commit", "output"});
   for (const Workload& load : sizes) PrintParts(load, text, num_runs);
   for (const Workload& load : variants) {
     if (load.has_rank_threads) PrintParts(load, text, num_runs);
