@@ -15,6 +15,7 @@
 #include "tests/runtime/engine/counting_group.h"
 #include "tests/runtime/engine/demo_group.h"
 #include "tests/runtime/engine/recording_sink.h"
+#include "tests/runtime/engine/worker_group_fixture.h"
 #include "tests/support/fake_worker_group.h"
 
 namespace moed {
@@ -23,10 +24,17 @@ namespace {
 constexpr int32_t kBlockSize = 4;
 constexpr int32_t kMaxExpertsPerToken = 4;
 
+enum class Ranks {
+  kFake,
+  kSmall,  // threads with a small random model
+  kDemo,   // threads with the demonstration model
+};
+
 struct Case {
   std::string name;
-  bool is_real = false;  // the demonstration model on rank threads; else fake ranks
+  Ranks ranks = Ranks::kFake;
   int num_ranks = 1;
+  int num_requests = 60;
   int64_t num_blocks = 24;     // of a rank
   double capacity_factor = 0;  // fake ranks: 0 or not
   bool mixes_k = false;
@@ -40,7 +48,7 @@ class RoutingSumsTest : public ::testing::TestWithParam<Case> {
   void StartEngine() {
     WorkerGroupInfo info;
     std::unique_ptr<WorkerGroup> group =
-        GetParam().is_real ? MakeRealGroup(&info) : MakeFakeGroup(&info);
+        GetParam().ranks != Ranks::kFake ? MakeRealGroup(&info) : MakeFakeGroup(&info);
     ASSERT_NE(group, nullptr);
     vocab_ = info.vocab;
     group = std::make_unique<CountingGroup>(std::move(group), info, work_);
@@ -64,6 +72,12 @@ class RoutingSumsTest : public ::testing::TestWithParam<Case> {
   static std::unique_ptr<WorkerGroup> MakeRealGroup(WorkerGroupInfo* info) {
     return StartDemoGroup(
         [](ThreadWorkerGroupOptions* options) {
+          if (GetParam().ranks == Ranks::kSmall) {
+            const ThreadWorkerGroupOptions small = SmallGroupOptions(1);
+            options->config = small.config;
+            options->weights = small.weights;
+            options->make_backend = small.make_backend;
+          }
           options->num_ranks = GetParam().num_ranks;
           options->block_size = kBlockSize;
           options->num_kv_blocks = GetParam().num_blocks;
@@ -81,7 +95,7 @@ class RoutingSumsTest : public ::testing::TestWithParam<Case> {
     GenerationRequest request;
     request.request_id = absl::StrCat(index);
     const int beginning = between(0, 2);
-    for (int i = 0; i < 16; ++i) request.prompt_token_ids.push_back(10 + 40 * beginning + i);
+    for (int i = 0; i < 16; ++i) request.prompt_token_ids.push_back(10 + 25 * beginning + i);
     for (int i = between(1, 10); i > 0; --i) {
       request.prompt_token_ids.push_back(between(3, vocab_ - 1));
     }
@@ -112,7 +126,7 @@ class RoutingSumsTest : public ::testing::TestWithParam<Case> {
   void RunAll(uint64_t seed) {
     std::mt19937_64 random(seed);
     std::vector<std::shared_ptr<RecordingSink>> sinks;
-    for (int i = 0; i < 60; ++i) {
+    for (int i = 0; i < GetParam().num_requests; ++i) {
       const GenerationRequest request = DrawRequest(i, random);
       num_choices_ += request.sampling.n;
       sinks.push_back(Submit(request));
@@ -183,7 +197,7 @@ TEST_P(RoutingSumsTest, ExpertsOfALayerSumUpToTheRowsTimesTheirK) {
             rows + counters_.recomputed_tokens + (GetParam().stops ? num_choices_ : 0));
 
   // Repetition has a row for each that follows another one in its slot.
-  if (!GetParam().is_real) return;
+  if (GetParam().ranks == Ranks::kFake) return;
   for (const RepetitionSummary& repetition : load.repetition) {
     EXPECT_EQ(repetition.num_rows, work_->num_rows - work_->first_rows);
   }
@@ -195,18 +209,25 @@ INSTANTIATE_TEST_SUITE_P(
         Case{.name = "Fake1"}, Case{.name = "Fake3MixedK", .num_ranks = 3, .mixes_k = true},
         Case{.name = "Fake2Drops", .num_ranks = 2, .capacity_factor = 1, .mixes_k = true},
         Case{.name = "Fake1Stops", .num_blocks = 20, .mixes_k = true, .stops = true},
-        Case{.name = "Demo1", .is_real = true},
-        Case{.name = "Demo3MixedK", .is_real = true, .num_ranks = 3, .mixes_k = true},
-        Case{.name = "Demo2Drops",
-             .is_real = true,
+        Case{.name = "Small1", .ranks = Ranks::kSmall},
+        Case{.name = "Small3MixedK", .ranks = Ranks::kSmall, .num_ranks = 3, .mixes_k = true},
+        Case{.name = "Small2Drops",
+             .ranks = Ranks::kSmall,
              .num_ranks = 2,
              .capacity_factor = 1,
              .mixes_k = true},
-        Case{.name = "Demo1Stops",
-             .is_real = true,
+        Case{.name = "Small1Stops",
+             .ranks = Ranks::kSmall,
              .num_blocks = 20,
              .mixes_k = true,
-             .stops = true}),
+             .stops = true},
+        Case{.name = "Demo2Drops",
+             .ranks = Ranks::kDemo,
+             .num_ranks = 2,
+             .num_requests = 24,
+             .num_blocks = 20,
+             .capacity_factor = 1,
+             .mixes_k = true}),
     [](const auto& instance) { return instance.param.name; });
 
 }  // namespace

@@ -47,7 +47,8 @@ using ToldSequence = std::vector<ToldRow>;
 
 class RoutingToldTest : public ::testing::Test {
  protected:
-  void SetUp() override {
+  // One run serves all tests.
+  static void SetUpTestSuite() {
     WorkerGroupInfo info;
     auto group = StartDemoGroup(
         [](ThreadWorkerGroupOptions* options) {
@@ -67,7 +68,7 @@ class RoutingToldTest : public ::testing::Test {
   }
 
   // Of few different tokens, so that they repeat.
-  void RunRequests() {
+  static void RunRequests() {
     std::mt19937_64 random(5);
     std::vector<GenerationRequest> requests;
     std::vector<std::shared_ptr<RoutingSink>> sinks;
@@ -95,7 +96,7 @@ class RoutingToldTest : public ::testing::Test {
     ASSERT_EQ(engine_->Stats().counters.preemptions, 0) << "rows would be computed twice";
   }
 
-  void Record(const std::vector<int32_t>& ids, const std::vector<int16_t>& experts) {
+  static void Record(const std::vector<int32_t>& ids, const std::vector<int16_t>& experts) {
     const auto k = static_cast<size_t>(info_.experts_per_token);
     ASSERT_EQ(experts.size(), ids.size() * info_.num_layers * k);
     ToldSequence sequence;
@@ -111,10 +112,20 @@ class RoutingToldTest : public ::testing::Test {
     sequences_.push_back(std::move(sequence));
   }
 
-  WorkerGroupInfo info_;
-  std::unique_ptr<Engine> engine_;
-  std::vector<ToldSequence> sequences_;
+  static void TearDownTestSuite() {
+    engine_.reset();
+    sequences_.clear();
+  }
+  void SetUp() override { ASSERT_FALSE(sequences_.empty()) << "nothing has run"; }
+
+  static WorkerGroupInfo info_;
+  static std::unique_ptr<Engine> engine_;
+  static std::vector<ToldSequence> sequences_;
 };
+
+WorkerGroupInfo RoutingToldTest::info_;
+std::unique_ptr<Engine> RoutingToldTest::engine_;
+std::vector<ToldSequence> RoutingToldTest::sequences_;
 
 TEST_F(RoutingToldTest, CountsAreThoseOfTheToldExperts) {
   const ExpertLoad load = engine_->routing().Load(std::nullopt, TimePoint::max());

@@ -53,7 +53,7 @@ TEST(OutputThreadTest, StopProcessesWhatWasPosted) {
   OutputThread output([](const Closing&) {});
   output.PostOpen(MakeOpen(1, sink));
   for (int i = 0; i < 1000; ++i) output.PostStep(OneToken(1));
-  output.PostEnds({{1, absl::CancelledError("gone"), {}, {}}});
+  output.PostEnds({{1, absl::CancelledError(), {}, {}}});
   output.Stop();
   EXPECT_EQ(sink->num_deltas, 1000);
   EXPECT_EQ(sink->num_finishes, 1);
@@ -99,7 +99,7 @@ TEST(OutputThreadTest, WhatIsPostedIsProcessedInItsOrderAndReportsBeforeTokens) 
   step.reports.push_back({1, 0, report});
   output.PostStep(std::move(step));
   output.PostTimeouts({{1, 0, {}, {}, {}}});
-  output.PostEnds({{1, absl::CancelledError("gone"), {}, {}}});
+  output.PostEnds({{1, absl::CancelledError(), {}, {}}});
   output.Stop();
   EXPECT_THAT(calls, ElementsAre("0: 1 tokens, 3 experts", "0: 0 tokens, 0 experts", "finish"));
 }
