@@ -53,7 +53,7 @@ absl::Status RunGenerate(const ClientOptions& options, Connection& connection) {
                                                        options.token_ids.end());
   }
   ContinuationPrinter printer(options.generate.n.value_or(1), options.stats);
-  const absl::Status status =
+  absl::Status status =
       connection.StreamGenerate(request, [&](const v1::StreamGenerateResponse& message) {
         if (!options.json) return printer.Print(message);
         PrintJson(message);
