@@ -86,10 +86,11 @@ class Watcher(threading.Thread):
             self.look()
 
     def thirds(self, column):
-        """Means of the first and the last third of the run."""
+        """Means of the thirds of the run."""
         values = [sample[column] for sample in self.samples]
         third = max(1, len(values) // 3)
-        return statistics.mean(values[:third]), statistics.mean(values[-third:])
+        return [statistics.mean(part)
+                for part in (values[:third], values[third:-third] or values, values[-third:])]
 
 
 class PressureTest(unittest.TestCase):
@@ -219,13 +220,14 @@ class PressureTest(unittest.TestCase):
         self.assertGreater(activity.recomputed_tokens, 0)
         self.assertGreater(activity.cached_tokens, 0)
         if OPTIONS.seconds >= 60:  # before, the first pages of everything are still being touched
-            first, last = watcher.thirds(1)
+            first, _, last = watcher.thirds(1)
             self.assertLess(last - first, MAX_GROWTH_MIB, "resident memory grows")
-            first, last = watcher.thirds(2)
+            first, _, last = watcher.thirds(2)
             self.assertLess(last - first, 8, "descriptors grow")
 
     def report(self, cases, solo_seconds, watcher, ends, activity, total):
-        first, last = watcher.thirds(1)
+        resident = ", ".join(f"{mean:.2f}" for mean in watcher.thirds(1))
+        descriptors = ", ".join(f"{mean:.1f}" for mean in watcher.thirds(2))
         used = [sample[3] for sample in watcher.samples]
         demand = [sample[4] for sample in watcher.samples]
         print(f"\n{len(cases)} requests answered alone in {solo_seconds:.0f} s; then "
@@ -239,8 +241,7 @@ class PressureTest(unittest.TestCase):
               f"  {activity.preemptions} preemptions of {ends['preempted']} finished requests and "
               f"others, {activity.recomputed_tokens} tokens computed again\n"
               f"  {activity.cached_tokens} of {activity.prompt_tokens} prompt tokens cached\n"
-              f"  resident memory {first:.1f} MiB in the first third, {last:.1f} MiB in the last; "
-              f"descriptors {watcher.thirds(2)[0]:.0f}, {watcher.thirds(2)[1]:.0f}", flush=True)
+              f"  resident memory {resident} MiB and descriptors {descriptors} in the thirds", flush=True)
 
 
 if __name__ == "__main__":
