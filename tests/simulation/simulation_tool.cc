@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <ctime>
 #include <string>
+#include <utility>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
@@ -49,8 +50,13 @@ struct Options {
 volatile uint64_t seed_that_runs = 0;
 volatile uint64_t num_seeds_before = 0;
 volatile bool is_failure_expected = false;
+const std::string* trace_that_grows = nullptr;  // told as well, if there is one
 
 void OnAbort(int) {
+  if (trace_that_grows != nullptr) {
+    std::fputs(trace_that_grows->c_str(), stdout);
+    std::fflush(stdout);
+  }
   char text[160];
   const int size =
       std::snprintf(text, sizeof(text), "seed %llu fails after %llu good ones: a check failed\n",
@@ -70,16 +76,21 @@ bool ParseNumber(const char* text, uint64_t* value) {
   return text != nullptr && absl::SimpleAtoi(text, value);
 }
 
+std::pair<std::string, SimulationResult> TracedSimulation(const Scenario& scenario) {
+  std::fflush(stdout);
+  std::string trace;
+  trace_that_grows = &trace;
+  SimulationResult result = Simulate(scenario, &trace);
+  trace_that_grows = nullptr;
+  return {std::move(trace), std::move(result)};
+}
+
 void PrintMinimised(const Scenario& failing, const std::string& violation) {
   const MinimisedScenario smallest = Minimise(failing, violation);
   std::printf("the smallest that fails, after %lld runs:\n%s",
               static_cast<long long>(smallest.num_runs), ScenarioText(smallest.scenario).c_str());
-  if (ViolationInChild(smallest.scenario).rfind("the process dies", 0) != 0) {
-    std::string trace;
-    Simulate(smallest.scenario, &trace);
-    std::fputs(trace.c_str(), stdout);
-  }
   std::printf("violation: %s\n", smallest.violation.c_str());
+  std::fputs(TracedSimulation(smallest.scenario).first.c_str(), stdout);
 }
 
 int Replay(const Options& options) {
@@ -90,9 +101,7 @@ int Replay(const Options& options) {
     PrintMinimised(scenario, violation);
     return 1;
   }
-  std::fflush(stdout);
-  std::string trace;
-  const SimulationResult result = Simulate(scenario, &trace);
+  const auto [trace, result] = TracedSimulation(scenario);
   std::printf("%s%s", trace.c_str(), result.counts.Text().c_str());
   std::printf("%s\n", result.violation.empty() ? "everything held" : result.violation.c_str());
   return result.violation.empty() ? 0 : 1;
@@ -116,8 +125,8 @@ int RunSeeds(const Options& options) {
                 static_cast<unsigned long long>(seed));
     return options.must_fail ? 0 : 1;
   }
-  std::printf("%s%llu seeds from %llu, no violation, %.1f s (%.1f s of processor)\n", counts.Text().c_str(),
-              static_cast<unsigned long long>(options.num_seeds),
+  std::printf("%s%llu seeds from %llu, no violation, %.1f s (%.1f s of processor)\n",
+              counts.Text().c_str(), static_cast<unsigned long long>(options.num_seeds),
               static_cast<unsigned long long>(options.first_seed),
               absl::ToDoubleSeconds(absl::Now() - start),
               static_cast<double>(std::clock()) / CLOCKS_PER_SEC);
