@@ -72,13 +72,13 @@ class RoutingToldTest : public ::testing::Test {
     std::mt19937_64 random(5);
     std::vector<GenerationRequest> requests;
     std::vector<std::shared_ptr<RoutingSink>> sinks;
-    for (int i = 0; i < 12; ++i) {
+    for (int i = 0; i < 7; ++i) {
       GenerationRequest request;
       request.request_id = absl::StrCat(i);
       for (int j = 0; j < 5 + 4 * i; ++j) {
-        request.prompt_token_ids.push_back(300 + static_cast<int32_t>(random() % 40));
+        request.prompt_token_ids.push_back(300 + static_cast<int32_t>(random() % 20));
       }
-      request.stopping.max_tokens = 12;
+      request.stopping.max_tokens = 8;
       request.sampling.temperature = 0;
       request.response.text = false;
       request.response.routed_experts = true;
