@@ -225,13 +225,12 @@ struct SeenToken {
 };
 
 // How one row of logits becomes a token, in this order (that of the logits processors of Hugging
-// Face Transformers and of vLLM's sampler, up to what each of them lacks):
+// Face Transformers, which lacks some; vLLM's sampler cuts by min_p before top_k):
 //  1. logit_bias is added.
 //  2. repetition_penalty r, for tokens in the prompt or drawn: l / r where l > 0, else l * r
 //     (Keskar et al. 2019, "CTRL", section 4.1, with the sign rule of Hugging Face).
 //  3. frequency_penalty * num_drawn and, where num_drawn > 0, presence_penalty are taken off
-//  (OpenAI
-//     API reference).
+//     (OpenAI API reference).
 //  4. All but allowed_token_ids, and all suppressed_token_ids, are removed.
 //  5. Temperature 0 takes the largest logit (ties: the lowest id). Otherwise logits are divided by
 //     the temperature; then top_k, top_p, min_p and typical_p cut the distribution, each over what
