@@ -30,7 +30,9 @@ inline uint64_t FakeMix(uint64_t a, uint64_t b) {
 
 // What stands in the KV cache at a position: a hash of the k of the router and of all tokens up to
 // there. Position 0 follows the root.
-inline uint64_t FakeRoot(int32_t experts_per_token) { return FakeMix(0x726F6F74, experts_per_token); }
+inline uint64_t FakeRoot(int32_t experts_per_token) {
+  return FakeMix(0x726F6F74, experts_per_token);
+}
 inline uint64_t FakeEntry(uint64_t previous, int32_t token) { return FakeMix(previous, token); }
 
 // What attention reads: folds the entries of all positions, in order, from 0.
@@ -129,8 +131,8 @@ class FakeSolo {
     for (size_t i = 0; i < prompt.size(); ++i) {
       Feed(prompt[i]);
       if (i + 1 == prompt.size()) break;
-      prompt_logprobs.push_back(FakePromptLogprob(model, reading_, prompt[i + 1],
-                                                  request.response.num_prompt_logprobs));
+      prompt_logprobs.push_back(
+          FakePromptLogprob(model, reading_, prompt[i + 1], request.response.num_prompt_logprobs));
     }
   }
 
@@ -140,10 +142,9 @@ class FakeSolo {
     if (!tokens.empty()) Feed(tokens.back().token_id);
     const auto num_drawn = static_cast<int32_t>(tokens.size());
     const bool suppress = num_drawn < request_.stopping.min_tokens;
-    tokens.push_back(FakeDraw(model_, reading_, history_, request_.sampling,
-                              static_cast<uint32_t>(choice_), position_,
-                              suppress ? stops_ : std::vector<int32_t>(),
-                              request_.response.num_logprobs));
+    tokens.push_back(FakeDraw(
+        model_, reading_, history_, request_.sampling, static_cast<uint32_t>(choice_), position_,
+        suppress ? stops_ : std::vector<int32_t>(), request_.response.num_logprobs));
     const int32_t token = tokens.back().token_id;
     is_stop_token = std::find(stops_.begin(), stops_.end(), token) != stops_.end();
     is_finished_ = is_stop_token || num_drawn + 1 >= request_.stopping.max_tokens;

@@ -108,7 +108,8 @@ class FakeRank {
     Require(init.experts_per_token >= 0 && init.experts_per_token <= options_.num_experts,
             "experts per token", init.experts_per_token);
     const bool needs_history = NeedsHistory(init.sampling);
-    Require(needs_history != init.prompt_token_ids.empty(), "a history in vain, or none", init.slot);
+    Require(needs_history != init.prompt_token_ids.empty(), "a history in vain, or none",
+            init.slot);
     slot = Slot();
     slot.init = init;
     slot.admitted_in_step = num_steps_;
@@ -160,8 +161,8 @@ class FakeRank {
     for (const int32_t given : chunk.tokens) {
       const int32_t token = given == kLastSampledToken ? slot.last_sampled : given;
       Require(token >= 0 && token < options_.vocab, "no such token, or none was sampled", given);
-      const uint64_t previous = position == 0 ? FakeRoot(ExpertsPerToken(slot))
-                                              : EntryAt(slot, position - 1).hash;
+      const uint64_t previous =
+          position == 0 ? FakeRoot(ExpertsPerToken(slot)) : EntryAt(slot, position - 1).hash;
       CacheEntry& entry = EntryAt(slot, position);
       Require(entry.written_in_step != num_steps_, "two sequences write into block",
               slot.blocks[position / options_.block_size]);
@@ -222,10 +223,9 @@ class FakeRank {
               RankResult* result) {
     Slot& slot = slots_[slot_id];
     const SlotInit& init = slot.init;
-    SampledToken sample =
-        FakeDraw(options_, reading, slot.history, init.sampling, init.choice_index, position,
-                 chunk.suppress ? init.suppressed_token_ids : std::vector<int32_t>(),
-                 init.num_logprobs);
+    SampledToken sample = FakeDraw(
+        options_, reading, slot.history, init.sampling, init.choice_index, position,
+        chunk.suppress ? init.suppressed_token_ids : std::vector<int32_t>(), init.num_logprobs);
     sample.slot = slot_id;
     slot.last_sampled = sample.token_id;
     slot.history.Add(init.sampling, sample.token_id);
