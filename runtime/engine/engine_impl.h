@@ -86,9 +86,10 @@ class EngineImpl : public Engine {
   void Run();
   // Plans a step; waits for work unless one runs. False: shutting down.
   bool PlanStep(bool is_running, StepPlan* plan);
-  // Waits for the step that runs, and hands out what it gave.
-  absl::Status FinishStep();
-  absl::Status CommitStep(absl::Span<const RankResult> results, StepOutput* output);
+  // Waits for the step that runs, if one does, launches the next, if there is one, and hands out
+  // what the first gave. On an error nothing runs.
+  absl::Status ChangeSteps(std::vector<RankBatch> next, bool has_next, bool* is_running);
+  absl::Status CommitStep(absl::Span<const RankResult> results);
   // Ends every request and refuses new ones.
   void EndAll(const absl::Status& status);
   void EnterFault(const absl::Status& fault);

@@ -1,5 +1,7 @@
 // The engine thread of EngineImpl.
+#include <optional>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "kernels/core/check.h"
@@ -14,13 +16,8 @@ void EngineImpl::Run() {
   while (PlanStep(is_running, &plan)) {
     output_.PostTimeouts(std::move(plan.timeouts));
     output_.PostEnds(std::move(plan.ended));
-    absl::Status status;
-    if (is_running) status = FinishStep();
-    is_running = false;
-    if (status.ok() && plan.num_rows > 0) {
-      status = group_->Launch(std::move(plan.batches));
-      is_running = status.ok();
-    }
+    const absl::Status status =
+        ChangeSteps(std::move(plan.batches), plan.num_rows > 0, &is_running);
     if (!status.ok()) EnterFault(status);
   }
   // Nobody asks any more for what the last step gave; only the ranks must be through with it.
@@ -48,19 +45,38 @@ bool EngineImpl::PlanStep(bool is_running, StepPlan* plan) {
   return true;
 }
 
-absl::Status EngineImpl::FinishStep() {
-  MOED_ASSIGN_OR_RETURN(const std::vector<RankResult> results, group_->Await());
-  StepOutput output;
-  MOED_RETURN_IF_ERROR(CommitStep(results, &output));
-  output_.PostStep(std::move(output));
-  return absl::OkStatus();
+absl::Status EngineImpl::ChangeSteps(std::vector<RankBatch> next, bool has_next, bool* is_running) {
+  std::optional<std::vector<RankResult>> results;
+  if (*is_running) {
+    *is_running = false;
+    MOED_ASSIGN_OR_RETURN(results, group_->Await());
+  }
+  absl::Status launched;
+  if (has_next) {
+    // Before the commit, which the plan was made without: the ranks wait for as little as can be.
+    launched = group_->Launch(std::move(next));
+    *is_running = launched.ok();
+  }
+  if (results.has_value()) {
+    const absl::Status committed = CommitStep(*results);
+    if (!committed.ok()) {
+      if (*is_running) group_->Await().IgnoreError();
+      *is_running = false;
+      return committed;
+    }
+  }
+  return launched;
 }
 
-absl::Status EngineImpl::CommitStep(absl::Span<const RankResult> results, StepOutput* output) {
+absl::Status EngineImpl::CommitStep(absl::Span<const RankResult> results) {
   const TimePoint now = options_.now();
   MOED_RETURN_IF_ERROR(ledger_->Add(results, now));
-  MutexLock lock(mutex_);
-  MOED_ASSIGN_OR_RETURN(*output, scheduler_.Commit(results, now));
+  StepOutput output;
+  {
+    MutexLock lock(mutex_);
+    MOED_ASSIGN_OR_RETURN(output, scheduler_.Commit(results, now));
+  }
+  output_.PostStep(std::move(output));
   return absl::OkStatus();
 }
 

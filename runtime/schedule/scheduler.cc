@@ -209,6 +209,7 @@ void Scheduler::RemoveRequest(ScheduledRequest& owner) {
 }
 
 void Scheduler::Preempt(Sequence& sequence) {
+  sequence.num_lost_tokens = sequence.num_computed_tokens;
   LeaveRank(sequence);
   waiting_.insert(&sequence);
   ++sequence.usage.num_preemptions;

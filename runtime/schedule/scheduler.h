@@ -170,7 +170,7 @@ class Scheduler {
   void LeaveRank(Sequence& sequence);
   // Out of the queue or off its rank, and gone.
   void Remove(Sequence& sequence);
-  void RemoveRequest(ScheduledRequest& request);
+  void RemoveRequest(ScheduledRequest& owner);
   void Preempt(Sequence& sequence);
   // Makes the known full blocks whose keys and values are, or are being, written findable.
   void Publish(Sequence& sequence);

@@ -37,6 +37,7 @@ struct Sequence {
 
   std::vector<BlockHash> hashes;     // of the known full blocks, from the first
   int64_t num_published_blocks = 0;  // of `blocks`, from the first; tried, if not the first
+  int32_t num_lost_tokens = 0;       // that were computed when it was last preempted
   int32_t num_reported_tokens = 0;   // positions whose ChunkReport has been handed out
   SequenceUsage usage;
 

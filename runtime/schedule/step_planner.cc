@@ -310,7 +310,8 @@ void Scheduler::StepPlanner::AdmitTo(Home home, Sequence& sequence) {
   }
   SchedulerCounters& counters = scheduler_.counters_;
   if (owner.scheduled_at.has_value()) {
-    counters.recomputed_tokens += sequence.prefill_target - sequence.num_computed_tokens;
+    const int32_t num_lost = std::min(sequence.num_lost_tokens, sequence.prefill_target);
+    counters.recomputed_tokens += std::max(0, num_lost - sequence.num_computed_tokens);
   } else {
     owner.scheduled_at = now_;
     sequence.usage.cached_tokens = sequence.num_computed_tokens;

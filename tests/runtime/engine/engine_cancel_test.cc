@@ -71,6 +71,7 @@ TEST_F(EngineCancelTest, AtTheLastToken) {
   control_->WaitForLaunch(1);
   control_->ReleaseStep();
   control_->WaitForLaunch(2);  // the last token is on the way
+  sink->WaitForTokens(1);
   engine_->Cancel("a", absl::CancelledError("gone"));
   control_->ReleaseAll();
   ExpectEndedOnce(*sink, absl::StatusCode::kCancelled);

@@ -44,7 +44,7 @@ TEST(PreemptionTest, TheLastInTheOrderGivesWayAndGoesOnWithoutAGap) {
   EXPECT_EQ(usage.at({1, 0}).num_preemptions, 0);
   EXPECT_EQ(usage.at({2, 0}).num_preemptions, 1);
   EXPECT_EQ(harness.scheduler().counters().preemptions, 1);
-  EXPECT_EQ(harness.scheduler().counters().recomputed_tokens, 9);
+  EXPECT_EQ(harness.scheduler().counters().recomputed_tokens, 8);  // not the last it drew
   EXPECT_EQ(harness.scheduler().blocks(0).num_free(), 5);
 }
 
