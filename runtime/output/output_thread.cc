@@ -69,7 +69,8 @@ void OutputThread::Run() {
       queue_.pop_front();
     }
     const bool is_step = std::holds_alternative<StepOutput>(event);
-    std::visit([this](auto&& value) { Process(std::forward<decltype(value)>(value)); }, std::move(event));
+    std::visit([this](auto&& value) { Process(std::forward<decltype(value)>(value)); },
+               std::move(event));
     MutexLock lock(mutex_);
     if (is_step) --num_queued_steps_;
     ++num_processed_;

@@ -58,9 +58,9 @@ struct ResponseOptions {
                                      // and echo: at least that many
   // Of those in the PromptReport, where it is to have fewer than the echo needs; -1: none.
   std::optional<int32_t> num_reported_prompt_logprobs;
-  bool echo = false;                 // the prompt comes first in text, ids and logprobs
-  bool skip_special_tokens = true;   // in text
-  bool routed_experts = false;       // experts of every token of prompt and continuation
+  bool echo = false;                // the prompt comes first in text, ids and logprobs
+  bool skip_special_tokens = true;  // in text
+  bool routed_experts = false;      // experts of every token of prompt and continuation
 };
 
 struct SchedulingParams {
