@@ -16,8 +16,13 @@ function(moed_test name)
   target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR})
   target_link_libraries(${name} PRIVATE ${ARG_DEPS} GTest::gmock GTest::gtest_main)
   target_compile_definitions(${name} PRIVATE MOED_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
-  # What is tested stays optimised; the tests themselves compile in less time. Comes after -O3.
-  target_compile_options(${name} PRIVATE $<$<CONFIG:Release>:-O1>)
+  # What is tested stays optimised; the tests themselves compile in less time, under a sanitizer in
+  # half of it. Comes after -O3.
+  if(MOED_SANITIZE)
+    target_compile_options(${name} PRIVATE -O0)
+  else()
+    target_compile_options(${name} PRIVATE $<$<CONFIG:Release>:-O1>)
+  endif()
   gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 60
     PROPERTIES TIMEOUT ${ARG_TIMEOUT})
 endfunction()
