@@ -58,7 +58,7 @@ absl::Status EngineImpl::ChangeSteps(std::vector<RankBatch> next, bool has_next,
     *is_running = launched.ok();
   }
   if (results.has_value()) {
-    const absl::Status committed = CommitStep(*results);
+    absl::Status committed = CommitStep(*results);
     if (!committed.ok()) {
       if (*is_running) group_->Await().IgnoreError();
       *is_running = false;
