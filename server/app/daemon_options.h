@@ -40,19 +40,37 @@ struct DaemonOptions {
   // Requests
   RequestLimits limits;
   // Network
-  std::vector<std::string> listen;
-  std::string port_file;
+  std::vector<std::string> listen;        // gRPC
+  std::vector<std::string> admin_listen;  // HTTP: probes, metrics, the page
+  std::string port_file;                  // gRPC's ports, then the admin ports, one a line
   bool grpc_reflection = false;
   size_t stream_buffer_bytes = size_t{1} << 20;
   double drain_timeout_seconds = 30;
+  double slow_reader_timeout_seconds = 30;  // with output waiting and none taken; 0: no limit
+  int max_connections = 4096;               // of gRPC
+  double keepalive_seconds = 60;            // between pings on a quiet connection
+  double max_connection_age_seconds = 0;    // 0: no limit
+  int max_metadata_bytes = 16 << 10;
+  // Security
+  std::string key_file;
+  std::string tls_certificate;
+  std::string tls_key;
+  std::string tls_client_ca;
+  bool admin_tls = false;  // the admin port too; without client certificates
   // Logs
   std::string log_format = "auto";
   std::string log_level = "info";
 
+  bool access_log = true;
+
   bool dry_run = false;
+  bool check_config = false;
 };
 
 inline constexpr char kDefaultListen[] = "127.0.0.1:9000";
+inline constexpr char kDefaultAdminListen[] = "127.0.0.1:9400";
+// A --model that is no directory: tokens without compute.
+inline constexpr char kNullModel[] = "null";
 // Without a flag a rank's cache holds max_sequences full contexts, or this if that is less.
 inline constexpr int64_t kDefaultKvCacheBytes = int64_t{1} << 30;
 
