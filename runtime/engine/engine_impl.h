@@ -68,7 +68,7 @@ class EngineImpl : public Engine {
   ~EngineImpl() override;
 
   absl::Status Submit(GenerationRequest request, std::shared_ptr<GenerationSink> sink) override;
-  void Cancel(absl::string_view request_id, absl::Status reason) override;
+  bool Cancel(absl::string_view request_id, absl::Status reason) override;
   void CancelOwn(absl::string_view request_id, const GenerationSink* sink,
                  absl::Status reason) override;
   void BeginDrain() override;
