@@ -149,10 +149,10 @@ class Daemon:
 
 
 def run_moed(*flags, env=None):
-    """Runs a daemon that is expected to end by itself."""
+    """Runs a daemon that is expected to end by itself; without an admin port unless asked for."""
     return subprocess.run([MOED, *flags], stdin=subprocess.DEVNULL, capture_output=True, text=True,
                           errors="replace", timeout=PATIENCE_SECONDS,
-                          env={**os.environ, **(env or {})})
+                          env={**os.environ, "MOED_ADMIN_LISTEN": "none", **(env or {})})
 
 
 def run_moedctl(daemon, *arguments, text=None):
