@@ -12,7 +12,7 @@
 #include "kernels/backend.h"
 #include "kernels/core/status.h"
 #include "runtime/engine/routing_ledger.h"
-#include "server/admission/error_details.h"
+#include "server/errors/error_details.h"
 #include "server/admission/field_rules.h"
 
 namespace moed {

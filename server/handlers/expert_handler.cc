@@ -9,7 +9,7 @@
 #include "absl/types/span.h"
 #include "kernels/core/status.h"
 #include "runtime/engine/routing_ledger.h"
-#include "server/admission/error_details.h"
+#include "server/errors/error_details.h"
 #include "server/admission/field_rules.h"
 #include "server/admission/request_validator.h"
 

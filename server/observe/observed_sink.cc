@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "server/admission/error_details.h"
+#include "server/errors/error_details.h"
 
 namespace moed {
 namespace {

@@ -11,7 +11,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
-#include "server/admission/error_details.h"
+#include "server/errors/error_details.h"
 #include "server/observe/observer_list.h"
 
 namespace moed {
