@@ -86,7 +86,7 @@ void AddModelOptions(CLI::App& app, DaemonOptions& o) {
   const std::string group = "Model";
   app.add_option("--model", o.model,
                  "Hugging Face directory of the model; for dummy weights also "
-                 "a config.json")
+                 "a config.json; null: tokens that nobody computes, to measure the rest")
       ->group(group)
       ->required()
       ->type_name("DIR");
@@ -108,6 +108,11 @@ void AddModelOptions(CLI::App& app, DaemonOptions& o) {
       ->group(group)
       ->check(CLI::IsMember({"auto", "float32", "bfloat16"}))
       ->type_name("TYPE");
+  app.add_option("--null-step-time", o.null_step_seconds,
+                 "How long a step of --model null takes; 0: no time")
+      ->group(group)
+      ->check(Between(0, 60))
+      ->type_name("SECONDS");
 }
 
 void AddRankOptions(CLI::App& app, DaemonOptions& o) {

@@ -18,6 +18,7 @@ struct DaemonOptions {
   std::string load_format = "auto";
   uint64_t dummy_seed = 0;
   std::string dtype = "auto";
+  double null_step_seconds = 0;  // that a step of kNullModel takes
   // Ranks
   int ranks = 1;
   int threads = 0;  // 0: as many as the process may use

@@ -9,6 +9,7 @@
 #include "runtime/engine/engine_impl.h"
 #include "runtime/engine/thread_worker_group.h"
 #include "server/app/model_options.h"
+#include "server/app/null_model.h"
 #include "server/app/start_report.h"
 
 namespace moed {
@@ -60,6 +61,10 @@ absl::Status CheckEndTokens(const ServedModel& model) {
 }  // namespace
 
 absl::StatusOr<Serving> StartModel(const DaemonOptions& options, const ModelStartHooks& hooks) {
+  if (options.model == kNullModel) return StartNullModel(options, hooks);
+  if (options.null_step_seconds != 0) {
+    return absl::InvalidArgumentError("--null-step-time is for --model null only");
+  }
   CheckpointOptions checkpoint_options;
   MOED_ASSIGN_OR_RETURN(checkpoint_options.format, ParseLoadFormat(options.load_format));
   checkpoint_options.dummy_seed = options.dummy_seed;
