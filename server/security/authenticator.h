@@ -1,8 +1,10 @@
 // Checks the key that a call or an HTTP request brings. The one place that decides who may do what.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <optional>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -12,11 +14,11 @@
 
 namespace moed {
 
-// What a method or a route asks for. A caller whose role is kAdmin may do everything.
+// What a method or a route asks for.
 enum class Access : uint8_t {
-  kGenerate,  // kUser
-  kMonitor,   // kMonitor
-  kAdmin,     // kAdmin
+  kGenerate,  // any key
+  kMonitor,   // a key of Role::kMonitor or kAdmin
+  kAdmin,     // a key of Role::kAdmin
 };
 
 // Thread-safe.
@@ -42,7 +44,8 @@ class Authenticator {
   const std::shared_ptr<const KeyRing> keys_;
 };
 
-// Whether the address is this machine's own: 127.0.0.0/8, ::1, ::ffff:127.0.0.0/104, a Unix socket.
+// Whether the address is this machine's own: 127.0.0.0/8, ::1, ::ffff:127.0.0.0/104, a Unix socket
+// ("unix").
 bool IsLoopbackAddress(absl::string_view address);
 
 }  // namespace moed

@@ -6,11 +6,11 @@
 
 namespace moed {
 
-// What a key is for. An admin may do all; the others only their own part.
+// What a key is for; each role also has what the ones before it have.
 enum class Role : uint8_t {
   kUser,     // generate, tokenize, ask about the model
   kMonitor,  // read: metrics and pages, expert load, ranks
-  kAdmin,    // also abort, drain, log level
+  kAdmin,    // abort, drain, log level
 };
 
 struct Caller {

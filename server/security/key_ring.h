@@ -22,18 +22,19 @@ using KeyHash = std::array<uint8_t, 32>;  // SHA-256 of the key's bytes
 struct KeyEntry {
   std::string name;  // for the log and the limits: 1 to 64 of [A-Za-z0-9._-], unique
   Role role = Role::kUser;
-  KeyHash hash = {};
+  KeyHash hash = {};  // unique
 };
 
 // A line per key, "ROLE NAME sha256:HEX" with ROLE user, monitor or admin; "#" begins a comment.
-// INVALID_ARGUMENT names the line and what is wrong with it, without showing what it holds.
+// INVALID_ARGUMENT names the line and what is wrong with it, without showing what it holds; also
+// for a file without a key, which would lock everybody out, and for the hash of the empty key.
 absl::StatusOr<std::vector<KeyEntry>> ParseKeyFile(absl::string_view text);
 
 // Thread-safe. Lookups compare with every key in constant time.
 class KeyRing {
  public:
-  // Reads the file. NOT_FOUND, PERMISSION_DENIED or INVALID_ARGUMENT name it; a file that others
-  // than its owner may write is refused.
+  // Reads the file. NOT_FOUND, PERMISSION_DENIED, INVALID_ARGUMENT or UNAVAILABLE name it; a file
+  // that others than its owner may write is refused.
   static absl::StatusOr<std::shared_ptr<KeyRing>> Load(const std::string& path);
 
   // Reads the file again. On an error the keys stay as they are.
@@ -44,6 +45,8 @@ class KeyRing {
 
  private:
   explicit KeyRing(std::string path) : path_(std::move(path)) {}
+
+  std::shared_ptr<const std::vector<KeyEntry>> entries() const;
 
   const std::string path_;
   mutable Mutex mutex_;
