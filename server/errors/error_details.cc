@@ -35,11 +35,17 @@ std::optional<Detail> GetDetail(const absl::Status& status) {
 }  // namespace
 
 absl::Status FieldError(absl::string_view field, absl::string_view description) {
+  return WithField(absl::InvalidArgumentError(absl::StrCat(field, " ", description)), field,
+                   description);
+}
+
+absl::Status WithField(absl::Status status, absl::string_view field,
+                       absl::string_view description) {
+  if (status.ok()) return status;
   google::rpc::BadRequest bad_request;
   google::rpc::BadRequest::FieldViolation* violation = bad_request.add_field_violations();
   violation->set_field(std::string(field));
   violation->set_description(std::string(description));
-  absl::Status status = absl::InvalidArgumentError(absl::StrCat(field, " ", description));
   SetDetail(bad_request, &status);
   return status;
 }

@@ -30,6 +30,8 @@ inline constexpr absl::string_view kReasonFeatureOff = "FEATURE_OFF";
 
 // INVALID_ARGUMENT, "<field> <description>", with a BadRequest that names the field.
 absl::Status FieldError(absl::string_view field, absl::string_view description);
+// The same for an error whose text names the field already: the status with a BadRequest.
+absl::Status WithField(absl::Status status, absl::string_view field, absl::string_view description);
 
 // The status with an ErrorInfo {reason, "moed", metadata}; one that is OK stays OK.
 absl::Status WithReason(
