@@ -4,9 +4,10 @@
 #include <chrono>
 #include <functional>
 #include <string>
+#include <utility>
 
+#include "server/http/http_message.h"
 #include "server/http/http_server.h"
-#include "server/observe/request_observer.h"
 #include "server/security/authenticator.h"
 #include "server/state/lifecycle.h"
 #include "server/state/serving_state.h"
@@ -27,17 +28,32 @@ struct AdminPageSources {
   std::chrono::milliseconds max_turn{60'000};
 };
 
+// Routes:
+//   /livez         200 while the engine's turn and the acceptor go on, whatever the load; else 503
+//   /readyz        200 in phase ready and without a fault; else 503, and the body says why
+//   /startupz      JSON {phase, percent, ranks: [{rank, phase, percent}]}; 503 until it has loaded
+//   /metrics, /metrics/experts
+//   /              the page, with /app.js and /app.css
+//   /api/status    JSON, what the page draws: MakeStatus. ?window=SECONDS of the expert load, 1 to
+//                  3600, default 60, or "all": since the start; 400 for others
+// The first three need no key. The others are for Access::kMonitor where the server has keys, and
+// for everybody who reaches the port where it has none. 404 for other paths, 405 for methods but
+// GET and HEAD, 401 with WWW-Authenticate and 403 as the authenticator says.
 class AdminPages {
  public:
-  explicit AdminPages(AdminPageSources sources) : sources_(std::move(sources)) {}
+  explicit AdminPages(AdminPageSources sources)
+      : sources_(std::move(sources)), started_at_(std::chrono::steady_clock::now()) {}
 
-  // Routes: /livez /readyz /startupz (no key needed), /metrics /metrics/experts / /app.js
-  // /api/status (Access::kMonitor). 404 for others, 405 for methods but GET and HEAD, 401 with
-  // WWW-Authenticate and 403 as the authenticator says.
   HttpResponse Handle(const HttpRequest& request) const;
 
  private:
+  HttpResponse Livez() const;
+  HttpResponse Readyz() const;
+  HttpResponse Startupz() const;
+  HttpResponse Status(const HttpRequest& request) const;
+
   const AdminPageSources sources_;
+  const std::chrono::steady_clock::time_point started_at_;
 };
 
 }  // namespace moed
