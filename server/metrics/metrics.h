@@ -1,10 +1,13 @@
 // Everything the daemon counts, as Prometheus text. prometheus-cpp's headers stay behind it.
 #pragma once
 
+#include <chrono>
+#include <functional>
 #include <memory>
 #include <string>
 
 #include "absl/strings/string_view.h"
+#include "runtime/schedule/request.h"
 #include "server/observe/request_observer.h"
 #include "server/state/lifecycle.h"
 #include "server/state/serving_state.h"
@@ -16,6 +19,7 @@ struct MetricSources {
   const ServingState* state = nullptr;
   const Lifecycle* lifecycle = nullptr;
   std::string version;  // moed_build_info
+  std::function<TimePoint()> now = std::chrono::steady_clock::now;
 };
 
 // Thread-safe. Requests are counted as they are observed, on the front ends' and the output thread;
@@ -28,6 +32,7 @@ class Metrics final : public RequestObserver {
   void OnAdmitted() override;
   void OnFirstToken(std::chrono::duration<double> since_submit) override;
   void OnInterToken(std::chrono::duration<double> each, int32_t tokens) override;
+  void OnTokens(int32_t tokens) override;
   void OnEnd(const RequestRecord& record) override;
 
   // What happened to the daemon itself: `what` is "keys" or "certificates".
