@@ -4,6 +4,7 @@
 #include <grpc/grpc_security.h>
 
 #include <cstdint>
+#include <string>
 #include <utility>
 
 #include "kernels/core/check.h"
@@ -27,8 +28,11 @@ grpc_ssl_certificate_config_reload_status Fetch(void* state,
   const Certificates certificates = listener->store->current();
   const grpc_ssl_pem_key_cert_pair pair = {certificates.key_pem.c_str(),
                                            certificates.certificate_pem.c_str()};
-  *config = grpc_ssl_server_certificate_config_create(
-      certificates.client_ca_pem.empty() ? nullptr : certificates.client_ca_pem.c_str(), &pair, 1);
+  // gRPC 1.51 aborts without roots, also where no client is asked for a certificate and they are
+  // never looked at: the server's own stand there then.
+  const std::string& roots = certificates.client_ca_pem.empty() ? certificates.certificate_pem
+                                                                : certificates.client_ca_pem;
+  *config = grpc_ssl_server_certificate_config_create(roots.c_str(), &pair, 1);
   listener->version = version;
   return GRPC_SSL_CERTIFICATE_CONFIG_RELOAD_NEW;
 }

@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "kernels/core/check.h"
 #include "kernels/core/status.h"
@@ -82,11 +83,11 @@ absl::StatusOr<OpenSslPtr<EVP_PKEY>> ParseKey(absl::string_view pem) {
   ERR_clear_error();
   OpenSslPtr<EVP_PKEY> key(PEM_read_bio_PrivateKey(bio.get(), nullptr, NoPassphrase, nullptr));
   if (key != nullptr) return key;
-  const int reason = ERR_GET_REASON(ERR_peek_last_error());
   const std::string error = LastError();
-  if (reason == PEM_R_NO_START_LINE) return absl::InvalidArgumentError("holds no PEM private key");
-  if (reason == PEM_R_BAD_PASSWORD_READ ||
-      absl::string_view(pem).find("ENCRYPTED") != absl::string_view::npos) {
+  if (!absl::StrContains(pem, "PRIVATE KEY-----")) {
+    return absl::InvalidArgumentError("holds no PEM private key");
+  }
+  if (absl::StrContains(pem, "ENCRYPTED")) {
     return absl::InvalidArgumentError("has a passphrase; it must be without one");
   }
   return absl::InvalidArgumentError(absl::StrCat("does not parse: ", error));
