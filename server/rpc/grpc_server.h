@@ -45,8 +45,8 @@ struct GrpcServerParts {
   ClientLimiter* limiter = nullptr;
   AdminControl* admin = nullptr;
   std::shared_ptr<const CertificateStore> certificates;  // null: no TLS
-  // Called, on the thread that accepts, when a connection must wait as no file descriptor is free;
-  // may be null.
+  // Called, on the thread that accepts, when a connection must wait for room: see AcceptLoop. May
+  // be null.
   std::function<void()> on_connection_waits;
 };
 
