@@ -68,6 +68,10 @@ absl::StatusOr<Serving> StartModel(const DaemonOptions& options, const ModelStar
   CheckpointOptions checkpoint_options;
   MOED_ASSIGN_OR_RETURN(checkpoint_options.format, ParseLoadFormat(options.load_format));
   checkpoint_options.dummy_seed = options.dummy_seed;
+  checkpoint_options.verify = options.verify_checkpoint;
+  checkpoint_options.verify_progress = [&hooks](double fraction) {
+    return hooks.on_progress({.rank = 0, .phase = "digests", .fraction = fraction});
+  };
   MOED_ASSIGN_OR_RETURN(Checkpoint checkpoint, Checkpoint::Open(options.model, checkpoint_options));
   for (const std::string& warning : checkpoint.metadata.warnings) hooks.on_warning(warning);
   MOED_ASSIGN_OR_RETURN(std::shared_ptr<ServedModel> model,
