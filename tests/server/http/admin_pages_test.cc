@@ -136,8 +136,8 @@ TEST_F(AdminPagesTest, ReadinessEndsWithAFaultAndDoesNotTellIt) {
 }
 
 TEST_F(AdminPagesTest, StartupTellsHowFarEachRankIs) {
-  Load(0, "kv cache", 1);
   Load(1, "replicated weights", 0.5);
+  Load(0, "kv cache", 1);
   const HttpResponse loading = Get("/startupz");
   EXPECT_EQ(loading.status, 503);
   EXPECT_EQ(Json::parse(loading.body), Json::parse(R"({"phase": "loading", "percent": 10, "ranks": [

@@ -229,7 +229,10 @@ TEST(HttpServerTest, ConnectionsAboveTheMostWaitForAPlace) {
 
 TEST(HttpServerTest, AcceptsAgainSoonAfterDescriptorsRanOut) {
   const auto server = StartServer(Options());
-  ASSERT_TRUE(Serves(server->ports()[0]));
+  // Kept open: the descriptor of a connection that ends here would be free for the next.
+  RawClient first(server->ports()[0]);
+  first.Send(GetRequest("/first"));
+  ASSERT_TRUE(first.Receive().has_value());
   RawClient waiting;
   rlimit limit = {};
   getrlimit(RLIMIT_NOFILE, &limit);
