@@ -1,4 +1,4 @@
-// The daemon's command line: flags, and the same as environment variables.
+// The daemon's settings: flags, the same as environment variables, and as keys of a file.
 #pragma once
 
 #include <cstddef>
@@ -17,6 +17,7 @@ struct DaemonOptions {
   std::string model_name;
   std::string load_format = "auto";
   uint64_t dummy_seed = 0;
+  bool verify_checkpoint = false;
   std::string dtype = "auto";
   double null_step_seconds = 0;  // that a step of kNullModel takes
   // Ranks
@@ -41,9 +42,9 @@ struct DaemonOptions {
   // Requests
   RequestLimits limits;
   // Network
-  std::vector<std::string> listen;        // gRPC
-  std::vector<std::string> admin_listen;  // HTTP: probes, metrics, the page
-  std::string port_file;                  // gRPC's ports, then the admin ports, one a line
+  std::vector<std::string> listen = {"127.0.0.1:9000"};        // gRPC
+  std::vector<std::string> admin_listen = {"127.0.0.1:9400"};  // HTTP: probes, metrics, the page
+  std::string port_file;  // gRPC's ports, then the admin ports, one a line
   bool grpc_reflection = false;
   size_t stream_buffer_bytes = size_t{1} << 20;
   double drain_timeout_seconds = 30;
@@ -61,29 +62,30 @@ struct DaemonOptions {
   // Logs
   std::string log_format = "auto";
   std::string log_level = "info";
-
   bool access_log = true;
 
   bool dry_run = false;
   bool check_config = false;
 };
 
-inline constexpr char kDefaultListen[] = "127.0.0.1:9000";
-inline constexpr char kDefaultAdminListen[] = "127.0.0.1:9400";
 // A --model that is no directory: tokens without compute.
 inline constexpr char kNullModel[] = "null";
 // Without a flag a rank's cache holds max_sequences full contexts, or this if that is less.
 inline constexpr int64_t kDefaultKvCacheBytes = int64_t{1} << 30;
 
-// What parsing a command line came to: options, or a text to print and an exit code.
+// What reading the settings came to: options, or a text to print and an exit code.
 struct ParsedCommandLine {
   bool run = false;
-  DaemonOptions options;
-  int exit_code = 0;  // 0: --help and --version; kExitUsage: `text` says what is wrong
+  DaemonOptions options;  // where not to run: as far as they could be read
+  // 0: --help, --version, --print-config; kExitUsage where a flag is wrong, kExitConfig where only
+  // the environment or the file is. `text` then names all that is wrong.
+  int exit_code = 0;
   std::string text;
 };
 
-// A flag beats its environment variable (--kv-blocks: MOED_KV_BLOCKS), which beats the default.
+// A flag beats its environment variable (--kv-blocks: MOED_KV_BLOCKS; empty is as not there), which
+// beats the key in the file of --config (kv-blocks), which beats the default. May be called again:
+// it reads the file anew.
 ParsedCommandLine ParseCommandLine(int argc, const char* const* argv);
 
 // Whether every address is one that only this machine reaches.
