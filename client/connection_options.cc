@@ -7,7 +7,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <fstream>
-#include <iterator>
+#include <sstream>
 #include <utility>
 
 #include "absl/strings/ascii.h"
@@ -21,13 +21,16 @@ constexpr char kGroup[] = "Connection";
 
 absl::StatusOr<std::string> ReadFile(absl::string_view option, const std::string& path) {
   std::ifstream file(path, std::ios::binary);
-  std::string text(std::istreambuf_iterator<char>(file), {});
-  if (!file.is_open() || file.bad()) {
+  std::ostringstream text;
+  // Not by iterators, which throw where the path is a directory's.
+  if (file.is_open()) text << file.rdbuf();
+  if (!file.is_open() || file.bad() || text.bad()) {
     return absl::InvalidArgumentError(absl::StrCat(option, ": cannot read ", path));
   }
-  if (text.empty())
+  if (text.str().empty()) {
     return absl::InvalidArgumentError(absl::StrCat(option, ": ", path, " is empty"));
-  return text;
+  }
+  return text.str();
 }
 
 // A key travels in a header: letters that are seen, and no second line.
