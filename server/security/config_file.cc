@@ -40,7 +40,7 @@ absl::Status SystemError(int error) {
     case EPERM:
       return absl::PermissionDeniedError(text);
     default:
-      return absl::UnavailableError(text);
+      return absl::FailedPreconditionError(text);
   }
 }
 

@@ -13,7 +13,7 @@ enum class FileTrust {
 };
 
 // The content of a regular file of at most 1 MiB. NOT_FOUND, PERMISSION_DENIED, INVALID_ARGUMENT or
-// UNAVAILABLE say what is wrong without the path: the caller names the file.
+// FAILED_PRECONDITION say what is wrong without the path: the caller names the file.
 absl::StatusOr<std::string> ReadConfigFile(const std::string& path, FileTrust trust);
 
 }  // namespace moed

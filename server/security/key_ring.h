@@ -33,8 +33,8 @@ absl::StatusOr<std::vector<KeyEntry>> ParseKeyFile(absl::string_view text);
 // Thread-safe. Lookups compare with every key in constant time.
 class KeyRing {
  public:
-  // Reads the file. NOT_FOUND, PERMISSION_DENIED, INVALID_ARGUMENT or UNAVAILABLE name it; a file
-  // that others than its owner may write is refused.
+  // Reads the file. NOT_FOUND, PERMISSION_DENIED, INVALID_ARGUMENT or FAILED_PRECONDITION name it;
+  // a file that others than its owner may write is refused.
   static absl::StatusOr<std::shared_ptr<KeyRing>> Load(const std::string& path);
 
   // Reads the file again. On an error the keys stay as they are.
