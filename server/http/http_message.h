@@ -9,14 +9,15 @@
 
 namespace moed {
 
+// Members have initializers so that some of them can be left out where one is made.
 struct HttpRequest {
-  std::string method;        // "GET", "HEAD", "POST"
-  std::string path;          // decoded, without the query: "/metrics"
-  std::string query;         // undecoded, without "?"
-  std::string peer_address;  // without the port
-  std::optional<std::string> authorization;
-  std::string accept;
-  std::string body;
+  std::string method = {};        // "GET", "HEAD", "POST"
+  std::string path = {};          // decoded, without the query: "/metrics"
+  std::string query = {};         // undecoded, without "?"
+  std::string peer_address = {};  // without the port
+  std::optional<std::string> authorization = {};
+  std::string accept = {};
+  std::string body = {};
 };
 
 struct HttpResponse {
