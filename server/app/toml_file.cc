@@ -7,6 +7,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "server/app/option_value.h"
 
 #define TOML_EXCEPTIONS 0
 #define TOML_ENABLE_FORMATTERS 0
@@ -18,8 +19,6 @@ namespace {
 // The parser bounds the nesting of values, not of dotted keys, and tables are destroyed by
 // recursion. No key of ours has a dot.
 constexpr int kMaxDots = 4096;
-
-std::string NumberText(double value) { return absl::StrCat(value); }
 
 TomlEntry Entry(const toml::key& key, const toml::node& node) {
   TomlEntry entry;
