@@ -11,30 +11,36 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 constexpr std::chrono::milliseconds kPollInterval{200};
+constexpr double kSecondsToBegin = 10;
 
-// A daemon that loads or serves is another one, started in the place of the one that was drained.
 bool IsDraining(const v1::ListRanksResponse& ranks) {
   return ranks.phase() == v1::DAEMON_PHASE_DRAINING || ranks.phase() == v1::DAEMON_PHASE_FAILED;
 }
 
-// Until nothing answers, or what answers does not drain. An error other than that is passed on:
-// whether the daemon has gone is then not known.
+// Until nothing answers, or what answers does not drain. Another error is passed on: whether the
+// daemon has gone is then not known. A call that the daemon drops as it ends is CANCELLED.
 absl::Status WaitUntilGone(const ClientOptions& options, Connection& connection) {
   const Clock::time_point began = Clock::now();
   const double limit = options.connection.timeout_seconds;
   ProgressLine progress;
+  bool began_draining = false;
   while (true) {
     v1::ListRanksResponse ranks;
     const absl::Status status = connection.ListRanks({}, &ranks);
     const double seconds = std::chrono::duration<double>(Clock::now() - began).count();
-    if (absl::IsUnavailable(status) || (status.ok() && !IsDraining(ranks))) return absl::OkStatus();
-    if (!status.ok()) return status;
+    if (absl::IsUnavailable(status)) return absl::OkStatus();
+    began_draining |= IsDraining(ranks);
+    // One that serves is another daemon, started in the place of the drained one: unless that has
+    // not come to begin yet.
+    if (status.ok() && !IsDraining(ranks) && (began_draining || seconds > kSecondsToBegin)) {
+      return absl::OkStatus();
+    }
+    if (!status.ok() && !absl::IsCancelled(status)) return status;
     if (limit > 0 && seconds >= limit) {
       return absl::DeadlineExceededError("the daemon is still draining");
     }
-    if (options.json) {
-      PrintJson(ranks);
-    } else {
+    if (status.ok() && options.json) PrintJson(ranks);
+    if (IsDraining(ranks) && !options.json) {
       progress.Show(
           absl::StrFormat("draining: %d running, %d waiting", ranks.running(), ranks.waiting()));
     }

@@ -72,8 +72,8 @@ TEST(HeatMapTest, TheMeanIsInTheMiddleAndTwiceIsAsFarFromItAsHalf) {
   // Eight experts with two for each token: at most four times the mean.
   const std::string row = Line(FormatHeatMap(Shares({0.01, 0.25, 0.5, 1, 2, 4, 0, 0.24}), {}), 2);
   std::string glyphs;
-  for (const std::string& word : absl::StrSplit(row, ' ', absl::SkipEmpty())) {
-    if (static_cast<unsigned char>(word[0]) >= 0x80) glyphs += word;
+  for (const absl::string_view word : absl::StrSplit(row, ' ', absl::SkipEmpty())) {
+    if (static_cast<unsigned char>(word[0]) >= 0x80) glyphs += std::string(word);
   }
   EXPECT_EQ(glyphs, "▁▁▃▄▆▇·▁");
 }
