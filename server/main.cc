@@ -74,6 +74,7 @@ int Serve(int argc, char** argv, const DaemonOptions& options) {
 int Main(int argc, char** argv) {
   // A reader of stdout or stderr that goes away ends nothing.
   std::signal(SIGPIPE, SIG_IGN);
+  OccupyStandardDescriptors();
   const ParsedCommandLine command_line = ParseCommandLine(argc, argv);
   const DaemonOptions& options = command_line.options;
   if (options.check_config) return PrintCheck(command_line);

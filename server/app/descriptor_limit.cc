@@ -1,6 +1,8 @@
 #include "server/app/descriptor_limit.h"
 
+#include <fcntl.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -21,6 +23,13 @@ int64_t Number(rlim_t limit) {
 }
 
 }  // namespace
+
+void OccupyStandardDescriptors() {
+  for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; ++fd) {
+    // The lowest free number is the one that is missing.
+    if (fcntl(fd, F_GETFD) < 0) static_cast<void>(open("/dev/null", O_RDWR));
+  }
+}
 
 absl::StatusOr<DescriptorLimit> RaiseDescriptorLimit() {
   rlimit limit;

@@ -9,6 +9,10 @@
 
 namespace moed {
 
+// Opens /dev/null for those of 0, 1 and 2 that are closed, so that no socket or file gets the
+// number and receives what is printed. Before anything else is opened.
+void OccupyStandardDescriptors();
+
 struct DescriptorLimit {
   int64_t before = 0;  // the soft limit as it was found
   int64_t after = 0;   // the soft limit now: the hard one
