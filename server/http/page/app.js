@@ -135,6 +135,7 @@ const charts = {
 let before = null;  // the status before this one
 
 function drawCharts(status) {
+  $("traffic").hidden = false;
   const at = status.uptime_seconds;
   if (before && at <= before.uptime_seconds) {  // another daemon
     Object.values(charts).forEach((chart) => chart.clear());
@@ -164,8 +165,8 @@ function rankCard(rank) {
   const card = make("article", "card rank");
   card.setAttribute("role", "listitem");
   card.innerHTML = `<h3><span></span><span class="mark"></span></h3><dl>
-    <dt>KV cache</dt><dd><div class="stack"><i class="used"></i><i class="cached"></i></div></dd><dd class="kv"></dd>
-    <dt>Time</dt><dd><div class="stack"><i class="compute"></i><i class="wait"></i></div></dd><dd class="time"></dd>
+    <dt>KV in use</dt><dd><div class="stack"><i class="used"></i><i class="cached"></i></div></dd><dd class="kv"></dd>
+    <dt>Computing</dt><dd><div class="stack"><i class="compute"></i><i class="wait"></i></div></dd><dd class="time"></dd>
     <dd class="foot"><span class="memory"></span><span class="routed"></span></dd></dl>`;
   card.querySelector("h3 span").textContent = `Rank ${rank.rank}`;
   return card;
@@ -192,30 +193,34 @@ function drawRanks(status) {
     part(".used").style.width = `${percent(used, blocks.total)}%`;
     part(".cached").style.width = `${percent(blocks.cached, blocks.total)}%`;
     setText(part(".kv"), `${Math.round(percent(used, blocks.total))} %`);
-    card.title = `${NUMBER.format(used)} of ${NUMBER.format(blocks.total)} KV blocks in use, ` +
-        `${NUMBER.format(blocks.cached)} more hold cached prefixes`;
     const {compute, wait} = work[i];
     part(".compute").style.width = `${percent(compute, seconds)}%`;
     part(".wait").style.width = `${percent(wait, seconds)}%`;
-    setText(part(".time"), seconds > 0 ? `${Math.round(percent(compute, seconds))} % + ${Math.round(percent(wait, seconds))} %` : "–");
+    setText(part(".time"), seconds > 0 ? `${Math.round(percent(compute, seconds))} %` : "–");
+    card.title = `${NUMBER.format(used)} of ${NUMBER.format(blocks.total)} KV blocks in use, ` +
+        `${NUMBER.format(blocks.cached)} more hold cached prefixes\n` +
+        `computing ${percent(compute, seconds).toFixed(1)} %, waiting for other ranks ` +
+        `${percent(wait, seconds).toFixed(1)} % of the last ${Math.round(seconds)} s`;
     const slow = status.ranks.length > 1 && compute > 0.01 * seconds && compute > STRAGGLER * usual;
     card.classList.toggle("straggler", slow);
     setText(part(".mark"), slow ? `slow: ${(compute / usual).toFixed(1)} × median` : "");
     const memory = Object.values(rank.memory_bytes).reduce((sum, n) => sum + n, 0);
-    setText(part(".memory"), memory > 0 ? `${bytes(memory)} memory` : "");
-    setText(part(".routed"), `${COMPACT.format(rank.routed_pairs)} tokens routed`);
+    setText(part(".memory"), memory > 0 ? bytes(memory) : "");
+    setText(part(".routed"), `${COMPACT.format(rank.routed_pairs)} routed`);
   });
   while (list.children.length > status.ranks.length) list.lastChild.remove();
 }
 
 // ---- Expert load
 
-const grid = {cells: [], figures: [], layers: 0, experts: 0, at: [0, 0], status: null};
+const grid = {cells: [], figures: [], layers: 0, experts: 0, dense: false, at: [0, 0], status: null};
 
 function buildGrid(layers, experts) {
   const table = $("load");
   const step = experts <= 32 ? 1 : experts <= 64 ? 4 : experts <= 128 ? 8 : 16;
-  table.classList.toggle("dense", experts > 32);
+  grid.dense = experts > 32;
+  table.classList.toggle("dense", grid.dense);
+  $("experts-section").classList.toggle("dense-load", grid.dense);
   table.style.setProperty("--gap", experts <= 64 ? "2px" : "1px");
   table.style.setProperty("--height", experts <= 32 ? "24px" : layers > 40 ? "11px" : "15px");
   const head = make("tr");
@@ -260,22 +265,24 @@ function buildGrid(layers, experts) {
   if (layers > 0 && experts > 0) grid.cells[0][0].tabIndex = 0;
 }
 
+// Writes the tokens always, what is seen only where it changes: in steps that are finer the fewer
+// cells there are.
 function drawCell(cell, tokens, total, experts) {
-  const text = String(tokens);
-  const sum = String(total);
-  if (cell.dataset.tokens === text && cell.dataset.total === sum) return;
-  cell.dataset.tokens = text;
-  cell.dataset.total = sum;
+  cell.dataset.tokens = tokens;
   const relative = total > 0 ? tokens * experts / total : 1;
-  const heat = total > 0 ? Math.max(-1, Math.min(1, Math.log(Math.max(relative, 1e-9)) / Math.log(SPAN))) : 0;
-  cell.style.setProperty("--t", Math.round(Math.abs(heat) * 100));
-  cell.style.setProperty("--end", heat < 0 ? "var(--under)" : "var(--over)");
+  const heat = Math.max(-1, Math.min(1, Math.log(Math.max(relative, 1e-9)) / Math.log(SPAN)));
   const dead = total > 0 && tokens === 0;
-  cell.classList.toggle("dead", dead);
-  cell.classList.toggle("strong", Math.abs(heat) > 0.7 && !dead);
-  cell.classList.toggle("alarm", relative > ALARM);
-  cell.classList.toggle("warn", relative > WARN && relative <= ALARM);
-  cell.textContent = total === 0 ? "" : dead ? "✕" : relative.toFixed(relative < 10 ? 2 : 0);
+  const level = relative > ALARM ? " alarm" : relative > WARN ? " warn" : "";
+  const className = dead ? "cell dead" : `cell${Math.abs(heat) > 0.7 ? " strong" : ""}${level}`;
+  if (cell.className !== className) cell.className = className;
+  const step = grid.dense ? 8 : 2;
+  const colour = step * Math.round(100 * heat / step);
+  if (cell.dataset.colour !== String(colour)) {
+    cell.dataset.colour = colour;
+    cell.style.setProperty("--t", Math.abs(colour));
+    cell.style.setProperty("--end", colour < 0 ? "var(--under)" : "var(--over)");
+  }
+  if (!grid.dense) setText(cell, total === 0 ? "" : dead ? "✕" : relative.toFixed(relative < 10 ? 2 : 0));
 }
 
 function drawFigures(cells, layer, total) {
@@ -331,7 +338,7 @@ function drawExperts(status) {
   } else {
     setText($("findings"), "");
   }
-  setText($("most"), `at most ${(experts / model.top_k).toFixed(1).replace(/\.0$/, "")} ×: every token`);
+  setText($("most"), `at most ${(experts / model.top_k).toFixed(1).replace(/\.0$/, "")} ×, where every token picks it`);
   showTip();
 }
 
