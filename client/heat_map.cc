@@ -12,18 +12,20 @@ namespace moed {
 namespace {
 
 // From cold over even to hot, of the 256-colour palette; dark enough for white figures.
-constexpr std::array<int, 11> kColors = {18, 19, 25, 31, 66, 239, 95, 131, 167, 160, 196};
+constexpr std::array<int, 11> kColors = {21, 20, 62, 61, 60, 239, 95, 131, 167, 160, 196};
 constexpr std::array<const char*, 7> kGlyphs = {"▁", "▂", "▃", "▄", "▅", "▆", "▇"};
 constexpr char kNoneGlyph[] = "·";
 constexpr int kNoneColor = 16;
 constexpr int kCompactSummaryColumns = 18;
 
 // Of `steps`: the middle one for the mean, the last for `greatest` times the mean, the first for
-// 1 / greatest of it: twice as much and half as much are equally far from even.
+// 1 / greatest of it. Twice as much and half as much are equally far from even; what is near to
+// even is drawn apart, as that is where most experts are.
 size_t Step(double over_mean, double greatest, size_t steps) {
-  const double place = 0.5 + 0.5 * std::log(over_mean) / std::log(greatest);
-  const auto last = static_cast<double>(steps - 1);
-  return static_cast<size_t>(std::clamp(std::lround(place * last), 0L, static_cast<long>(last)));
+  constexpr double kSpread = 0.6;
+  const double distance = std::clamp(std::log(over_mean) / std::log(greatest), -1.0, 1.0);
+  const double place = 0.5 + 0.5 * std::copysign(std::pow(std::abs(distance), kSpread), distance);
+  return static_cast<size_t>(std::lround(place * static_cast<double>(steps - 1)));
 }
 
 class HeatMap {

@@ -75,13 +75,13 @@ TEST(HeatMapTest, TheMeanIsInTheMiddleAndTwiceIsAsFarFromItAsHalf) {
   for (const absl::string_view word : absl::StrSplit(row, ' ', absl::SkipEmpty())) {
     if (static_cast<unsigned char>(word[0]) >= 0x80) glyphs += std::string(word);
   }
-  EXPECT_EQ(glyphs, "▁▁▃▄▆▇·▁");
+  EXPECT_EQ(glyphs, "▁▁▂▄▆▇·▁");
 }
 
 TEST(HeatMapTest, ShadesFromColdOverEvenToHot) {
   const std::string text = FormatHeatMap(Shares({0.25, 1, 4, 0, 1, 1, 1, 1}), {.color = true});
   for (const char* cell :
-       {"48;5;18m   25 ", "48;5;239m  100 ", "48;5;196m  400 ", "48;5;16m    0 "}) {
+       {"48;5;21m   25 ", "48;5;239m  100 ", "48;5;196m  400 ", "48;5;16m    0 "}) {
     EXPECT_THAT(text, HasSubstr(cell));
   }
 }
