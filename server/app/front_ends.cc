@@ -18,6 +18,7 @@
 #include "server/rpc/grpc_server.h"
 #include "server/security/authenticator.h"
 #include "server/security/certificate_store.h"
+#include "server/security/certificate_watcher.h"
 #include "server/security/key_ring.h"
 
 namespace moed {
@@ -25,6 +26,7 @@ namespace {
 
 // What a turn of the engine may take beyond the ranks' own timeout before /livez calls it hung.
 constexpr std::chrono::seconds kTurnGrace{30};
+constexpr std::chrono::seconds kCertificateInterval{2};
 
 uint64_t RandomBits() {
   thread_local std::random_device device;
@@ -71,7 +73,7 @@ struct FrontEnds::Impl {
   absl::Status Listen(const DaemonOptions& options);
   absl::Status ListenForGrpc(const DaemonOptions& options);
   absl::Status ListenForAdmin(const DaemonOptions& options);
-  void OnCertificates(const absl::StatusOr<bool>& changed);
+  void WatchCertificates();
 
   const FrontEndParts parts;
   const std::shared_ptr<KeyRing> keys;
@@ -86,6 +88,7 @@ struct FrontEnds::Impl {
   std::unique_ptr<GrpcServer> grpc;
   std::unique_ptr<AdminPages> pages;
   std::unique_ptr<HttpServer> http;
+  std::unique_ptr<CertificateWatcher> watcher;  // null: no TLS
 };
 
 absl::Status FrontEnds::Impl::Listen(const DaemonOptions& options) {
@@ -137,16 +140,22 @@ absl::Status FrontEnds::Impl::ListenForAdmin(const DaemonOptions& options) {
   return absl::OkStatus();
 }
 
-void FrontEnds::Impl::OnCertificates(const absl::StatusOr<bool>& changed) {
-  if (changed.ok() && !*changed) return;
-  metrics.OnReload("certificates", changed.ok());
-  if (!changed.ok()) {
-    parts.log->Error(
-        absl::StrCat("the certificates stay as they were: ", changed.status().message()));
-    return;
-  }
+void FrontEnds::Impl::WatchCertificates() {
+  if (certificates == nullptr) return;
   metrics.SetCertificateExpiry(UnixSeconds(certificates->expires_at()));
-  parts.log->Info("new certificates");
+  CertificateWatcherHooks hooks;
+  hooks.on_changed = [this] {
+    metrics.OnReload("certificates", true);
+    metrics.SetCertificateExpiry(UnixSeconds(certificates->expires_at()));
+    parts.log->Info("new certificates are in use");
+  };
+  hooks.on_failure = [this](const absl::Status& problem, bool repeated) {
+    metrics.OnReload("certificates", false);
+    if (repeated) return;
+    parts.log->Error(absl::StrCat("the certificates stay as they were: ", problem.message()));
+  };
+  watcher =
+      std::make_unique<CertificateWatcher>(certificates, kCertificateInterval, std::move(hooks));
 }
 
 absl::StatusOr<std::unique_ptr<FrontEnds>> FrontEnds::Start(const DaemonOptions& options,
@@ -154,10 +163,8 @@ absl::StatusOr<std::unique_ptr<FrontEnds>> FrontEnds::Start(const DaemonOptions&
   MOED_ASSIGN_OR_RETURN(std::shared_ptr<KeyRing> keys, LoadKeys(options));
   MOED_ASSIGN_OR_RETURN(std::shared_ptr<CertificateStore> certificates, LoadCertificates(options));
   auto impl = std::make_unique<Impl>(options, parts, std::move(keys), std::move(certificates));
-  if (impl->certificates != nullptr) {
-    impl->metrics.SetCertificateExpiry(UnixSeconds(impl->certificates->expires_at()));
-  }
   MOED_RETURN_IF_ERROR(impl->Listen(options));
+  impl->WatchCertificates();
   return std::unique_ptr<FrontEnds>(new FrontEnds(std::move(impl)));
 }
 
@@ -192,7 +199,7 @@ void FrontEnds::Reload() {
       impl_->parts.log->Error(absl::StrCat("the keys stay as they were: ", status.message()));
     }
   }
-  if (impl_->certificates != nullptr) impl_->OnCertificates(impl_->certificates->Reload());
+  if (impl_->watcher != nullptr) impl_->watcher->Check();
 }
 
 }  // namespace moed
