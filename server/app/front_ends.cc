@@ -115,7 +115,7 @@ absl::Status FrontEnds::Impl::ListenForGrpc(const DaemonOptions& options) {
                                                          .admin = parts.admin,
                                                          .certificates = certificates,
                                                          .on_connection_waits = [this] {
-                                                           metrics.OnConnectionRefused();
+                                                           metrics.OnConnectionWaits();
                                                          }}));
   return absl::OkStatus();
 }

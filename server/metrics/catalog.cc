@@ -309,13 +309,10 @@ constexpr MetricDefinition kCatalog[] = {
     {MetricId::kCertificateExpiry, kDaemonSection, "moed_certificate_expiry_timestamp_seconds",
      kGauge, "seconds", kMain,
      "When the server's certificate expires, since the epoch. Absent without TLS."},
-    {MetricId::kConnectionsAccepted, kDaemonSection, "moed_connections_accepted_total", kCounter,
-     "connections", kMain,
-     "Connections that were accepted; a client that reconnects for every "
-     "call shows here."},
-    {MetricId::kConnectionsRefused, kDaemonSection, "moed_connections_refused_total", kCounter,
-     "connections", kMain,
-     "Connections that were closed at once because no file descriptor was free."},
+    {MetricId::kConnectionWaits, kDaemonSection, "moed_connection_waits_total", kCounter, "waits",
+     kMain,
+     "How often new connections had to wait because --max-connections were open or no file "
+     "descriptor was free; once until there was room again."},
 
     {MetricId::kProcessCpu, kProcessSection, "process_cpu_seconds_total", kCounter, "seconds",
      kMain, "Processor time of the daemon, user and system."},
@@ -324,7 +321,7 @@ constexpr MetricDefinition kCatalog[] = {
     {MetricId::kProcessOpenFds, kProcessSection, "process_open_fds", kGauge, "descriptors", kMain,
      "File descriptors that are open."},
     {MetricId::kProcessMaxFds, kProcessSection, "process_max_fds", kGauge, "descriptors", kMain,
-     "File descriptors that may be open; connections are refused when they are used up."},
+     "File descriptors that may be open; new connections wait when they are used up."},
     {MetricId::kProcessStartTime, kProcessSection, "process_start_time_seconds", kGauge, "seconds",
      kMain, "When the process began, since the epoch."},
 };

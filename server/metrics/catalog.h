@@ -71,8 +71,7 @@ enum class MetricId : uint8_t {
   kModelInfo,
   kReloads,
   kCertificateExpiry,
-  kConnectionsAccepted,
-  kConnectionsRefused,
+  kConnectionWaits,
   // The process.
   kProcessCpu,
   kProcessResidentMemory,

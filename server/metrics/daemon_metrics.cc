@@ -89,10 +89,7 @@ Families DaemonMetrics::Collect() const {
   if (serving.ok()) AddModel(*serving->model, &families);
   const double expiry = certificate_expiry_;
   if (!std::isnan(expiry)) AddSingle(MetricId::kCertificateExpiry, expiry, &families);
-  AddSingle(MetricId::kConnectionsAccepted, static_cast<double>(connections_accepted_.load()),
-            &families);
-  AddSingle(MetricId::kConnectionsRefused, static_cast<double>(connections_refused_.load()),
-            &families);
+  AddSingle(MetricId::kConnectionWaits, static_cast<double>(connection_waits_.load()), &families);
   return families;
 }
 

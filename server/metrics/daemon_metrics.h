@@ -24,8 +24,7 @@ class DaemonMetrics final : public prometheus::Collectable {
 
   // As Metrics has them.
   void OnReload(absl::string_view what, bool succeeded);
-  void OnConnectionAccepted() { ++connections_accepted_; }
-  void OnConnectionRefused() { ++connections_refused_; }
+  void OnConnectionWaits() { ++connection_waits_; }
   void SetCertificateExpiry(double unix_seconds) { certificate_expiry_ = unix_seconds; }
 
   std::vector<prometheus::MetricFamily> Collect() const override;
@@ -36,8 +35,7 @@ class DaemonMetrics final : public prometheus::Collectable {
   const std::string version_;
   prometheus::Registry registry_;
   prometheus::Family<prometheus::Counter>& reloads_;
-  std::atomic<uint64_t> connections_accepted_ = 0;
-  std::atomic<uint64_t> connections_refused_ = 0;
+  std::atomic<uint64_t> connection_waits_ = 0;
   std::atomic<double> certificate_expiry_ = std::numeric_limits<double>::quiet_NaN();
 };
 

@@ -57,8 +57,7 @@ void Metrics::OnEnd(const RequestRecord& record) { impl_->requests.OnEnd(record)
 void Metrics::OnReload(absl::string_view what, bool succeeded) {
   impl_->daemon.OnReload(what, succeeded);
 }
-void Metrics::OnConnectionAccepted() { impl_->daemon.OnConnectionAccepted(); }
-void Metrics::OnConnectionRefused() { impl_->daemon.OnConnectionRefused(); }
+void Metrics::OnConnectionWaits() { impl_->daemon.OnConnectionWaits(); }
 void Metrics::SetCertificateExpiry(double unix_seconds) {
   impl_->daemon.SetCertificateExpiry(unix_seconds);
 }

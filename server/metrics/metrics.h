@@ -37,8 +37,7 @@ class Metrics final : public RequestObserver {
 
   // What happened to the daemon itself: `what` is "keys" or "certificates".
   void OnReload(absl::string_view what, bool succeeded);
-  void OnConnectionAccepted();
-  void OnConnectionRefused();  // no descriptor was free
+  void OnConnectionWaits();  // as GrpcServerParts::on_connection_waits has it
   void SetCertificateExpiry(double unix_seconds);
 
   // text/plain; version=0.0.4. O(series); a page for gateways, and one with a series for each layer

@@ -280,15 +280,12 @@ TEST_F(MetricsTest, ReloadsConnectionsAndTheCertificate) {
   EXPECT_THAT(Page(), Not(Contains(Key("moed_certificate_expiry_timestamp_seconds"))));
   metrics_.OnReload("keys", false);
   metrics_.OnReload("certificates", true);
-  metrics_.OnConnectionAccepted();
-  metrics_.OnConnectionAccepted();
-  metrics_.OnConnectionRefused();
+  metrics_.OnConnectionWaits();
   metrics_.SetCertificateExpiry(2e9);
   const Samples page = Page();
   EXPECT_EQ(page.at("moed_reloads_total{result=\"failure\",what=\"keys\"}"), 1);
   EXPECT_EQ(page.at("moed_reloads_total{result=\"success\",what=\"certificates\"}"), 1);
-  EXPECT_EQ(page.at("moed_connections_accepted_total"), 2);
-  EXPECT_EQ(page.at("moed_connections_refused_total"), 1);
+  EXPECT_EQ(page.at("moed_connection_waits_total"), 1);
   EXPECT_EQ(page.at("moed_certificate_expiry_timestamp_seconds"), 2e9);
 }
 
