@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <optional>
 #include <string>
 #include <system_error>
 
@@ -59,36 +60,52 @@ void AddDescriptors(Families* families) {
   }
 }
 
-void AddStartTime(Families* families) {
-  // proc(5): the 22nd field of stat is the start in clock ticks since boot; the second is the
-  // program's name in brackets, which may hold anything.
+// The start of this process, in clock ticks since boot.
+std::optional<int64_t> StartTicks() {
+  // proc(5): the 22nd field of stat; the second is the program's name in brackets, which may hold
+  // anything.
   const std::string stat = ReadAll("/proc/self/stat");
   const size_t name_end = stat.rfind(')');
-  if (name_end == std::string::npos) return;
+  if (name_end == std::string::npos) return std::nullopt;
   const std::vector<std::string> fields =
       absl::StrSplit(stat.substr(name_end + 1), ' ', absl::SkipEmpty());
   constexpr size_t kStartTime = 22 - 3;  // the first here is the third
   int64_t ticks = 0;
-  if (fields.size() <= kStartTime || !absl::SimpleAtoi(fields[kStartTime], &ticks)) return;
-  for (const absl::string_view line : absl::StrSplit(ReadAll("/proc/stat"), '\n')) {
-    int64_t boot_seconds = 0;
-    absl::string_view rest = line;
-    if (!absl::ConsumePrefix(&rest, "btime ") || !absl::SimpleAtoi(rest, &boot_seconds)) continue;
-    AddSingle(MetricId::kProcessStartTime,
-              static_cast<double>(boot_seconds) +
-                  static_cast<double>(ticks) / static_cast<double>(sysconf(_SC_CLK_TCK)),
-              families);
+  if (fields.size() <= kStartTime || !absl::SimpleAtoi(fields[kStartTime], &ticks)) {
+    return std::nullopt;
   }
+  return ticks;
+}
+
+std::optional<int64_t> BootUnixSeconds() {
+  const std::string stat = ReadAll("/proc/stat");
+  for (absl::string_view line : absl::StrSplit(stat, '\n')) {
+    int64_t seconds = 0;
+    if (absl::ConsumePrefix(&line, "btime ") && absl::SimpleAtoi(line, &seconds)) return seconds;
+  }
+  return std::nullopt;
+}
+
+std::optional<double> StartUnixSeconds() {
+  const std::optional<int64_t> ticks = StartTicks();
+  const std::optional<int64_t> boot = BootUnixSeconds();
+  if (!ticks.has_value() || !boot.has_value()) return std::nullopt;
+  return static_cast<double>(*boot) +
+         static_cast<double>(*ticks) / static_cast<double>(sysconf(_SC_CLK_TCK));
 }
 
 }  // namespace
+
+ProcessCollector::ProcessCollector() : start_unix_seconds_(StartUnixSeconds()) {}
 
 Families ProcessCollector::Collect() const {
   Families families;
   AddUsage(&families);
   AddResidentMemory(&families);
   AddDescriptors(&families);
-  AddStartTime(&families);
+  if (start_unix_seconds_.has_value()) {
+    AddSingle(MetricId::kProcessStartTime, *start_unix_seconds_, &families);
+  }
   return families;
 }
 
