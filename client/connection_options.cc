@@ -62,26 +62,34 @@ absl::StatusOr<std::string> LoadKey(const ConnectionOptions& options) {
 }  // namespace
 
 void AddConnectionOptions(CLI::App* app, ConnectionOptions& o) {
-  app->add_option("--server", o.server, "HOST:PORT of the daemon, else MOED_SERVER")
+  app->add_option("--server", o.server, "Address of the daemon, else MOED_SERVER")
+      ->type_name("HOST:PORT")
       ->capture_default_str()
       ->group(kGroup);
-  app->add_option("--timeout", o.timeout_seconds, "Seconds that the call may take")
+  app->add_option("--timeout", o.timeout_seconds, "Time that the call may take")
+      ->type_name("SECONDS")
       ->check(CLI::PositiveNumber)
       ->group(kGroup);
   app->add_option("--key-file", o.key_file,
                   "File with the key that the daemon asks for as its only line, else MOEDCTL_KEY")
+      ->type_name("FILE")
       ->group(kGroup);
   app->add_flag("--tls", o.tls, "Encrypt; the options below do so too")->group(kGroup);
   app->add_option("--tls-ca", o.tls_ca,
                   "PEM file of the authority that signed the daemon's certificate; default: the "
                   "machine's")
+      ->type_name("FILE")
       ->group(kGroup);
   app->add_option("--tls-certificate", o.tls_certificate,
                   "PEM file to show to a daemon that asks for a client's certificate")
+      ->type_name("FILE")
       ->group(kGroup);
-  app->add_option("--tls-key", o.tls_key, "PEM file of that certificate's key")->group(kGroup);
+  app->add_option("--tls-key", o.tls_key, "PEM file of that certificate's key")
+      ->type_name("FILE")
+      ->group(kGroup);
   app->add_option("--tls-server-name", o.tls_server_name,
                   "Name that the daemon's certificate must have; default: the server's host")
+      ->type_name("NAME")
       ->group(kGroup);
 }
 

@@ -59,7 +59,8 @@ void AddWatchOptions(CLI::App* app, OperatorOptions& o) {
   CLI::Option* watch =
       app->add_flag("--watch", o.watch, "Again and again, in place on a terminal; Ctrl-C ends");
   app->add_option("--interval", o.interval_seconds,
-                  "With --watch: seconds between two, [0.1, 3600]; default 1")
+                  "With --watch: time between two, [0.1, 3600]; default 1")
+      ->type_name("SECONDS")
       ->check(CLI::PositiveNumber)
       ->needs(watch);
   app->add_option("--frames", o.frames, "With --watch: end after so many")
@@ -74,7 +75,8 @@ OperatorCommands AddOperatorCommands(CLI::App* app, OperatorOptions& o) {
   CLI::App* experts = commands.experts = app->add_subcommand(
       "experts", "How the load is spread over the experts, and where each of them lives");
   CLI::Option* window =
-      experts->add_option("--window", o.window_seconds, "Only the last so many seconds, up to 3600")
+      experts->add_option("--window", o.window_seconds, "Only the last so many, up to 3600")
+          ->type_name("SECONDS")
           ->check(CLI::PositiveNumber);
   CLI::Option* tokens = experts->add_flag(
       "--tokens", o.tokens, "Which tokens each expert received most, and how faithfully");
@@ -95,8 +97,9 @@ OperatorCommands AddOperatorCommands(CLI::App* app, OperatorOptions& o) {
   commands.drain = app->add_subcommand("drain", "Let running requests finish, then end the daemon");
   commands.drain
       ->add_option("--within", o.within_seconds,
-                   "Seconds that running requests may go on, [0, 86400]; default: the daemon's "
+                   "How long running requests may go on, [0, 86400]; default: the daemon's "
                    "--drain-timeout")
+      ->type_name("SECONDS")
       ->check(CLI::NonNegativeNumber);
   commands.drain->add_flag("--wait", o.wait, "Come back when the daemon has gone");
   commands.drain->footer(kDrainFooter);

@@ -103,7 +103,7 @@ TEST(HeatMapTest, JoinsExpertsWhereEvenTheShadesDoNotFit) {
   over_mean[255] = 128;
   const std::string text = FormatHeatMap(Shares(over_mean), {.columns = 80});
   // 55 columns for 256 experts: five in a cell, the last cell by its hot one.
-  EXPECT_THAT(Line(text, 2), HasSubstr("▄▄▇  "));
+  EXPECT_THAT(Line(text, 2), HasSubstr("▃▃▇  "));
   EXPECT_THAT(text, HasSubstr("a cell is 5 experts, by the busiest"));
   EXPECT_THAT(Line(FormatHeatMap(Shares(over_mean), {.color = true, .columns = 80}), 2),
               HasSubstr("48;5;196m \033"));
