@@ -164,7 +164,8 @@ TEST_F(CertificateStoreTest, TheWatcherSaysWhichFailuresAreNew) {
   watcher.Check();
   Write(authority_.Issue("whole"));
   watcher.Check();
-  directory_.Write("cert.pem", "broken");
+  // As before the change: it is new all the same.
+  directory_.Write("cert.pem", authority_.Issue("half").certificate_pem);
   watcher.Check();
   EXPECT_THAT(events, ::testing::ElementsAre("failed", "again", "failed", "changed", "failed"));
 }
