@@ -10,6 +10,8 @@ namespace {
 
 // How soon a client may try the queue again.
 constexpr std::chrono::milliseconds kComeBackAfter{1000};
+// The transport ends a call whose deadline has passed by a clock that counts whole milliseconds.
+constexpr std::chrono::milliseconds kTransportClockStep{2};
 
 absl::Status StuckError() {
   return WithReason(
@@ -72,7 +74,8 @@ absl::Status CallSink::EndStatus(const absl::Status& status) const {
   // Before all else: the engine may have found a sink that takes no more before it learnt why.
   if (reader_stuck_) return StuckError();
   if (client_gone_) {
-    const bool is_late = deadline_.has_value() && std::chrono::steady_clock::now() >= *deadline_;
+    const bool is_late = deadline_.has_value() &&
+                         std::chrono::steady_clock::now() + kTransportClockStep >= *deadline_;
     if (is_late) return absl::DeadlineExceededError("the call's deadline has passed");
     return absl::CancelledError("the client has cancelled");
   }
