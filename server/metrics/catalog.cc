@@ -204,7 +204,7 @@ constexpr MetricDefinition kCatalog[] = {
      "tokens",
      kExperts,
      "Choices that the ratios of the layer are made from. Few tokens are never even: alerts ask "
-     "for some hundreds.",
+     "for a thousand.",
      {"layer"}},
     {MetricId::kLayerMaxOverMean,
      kExpertsSection,
@@ -212,8 +212,8 @@ constexpr MetricDefinition kCatalog[] = {
      kGauge,
      "ratio",
      kExperts,
-     "Load of the busiest expert over the mean, in the window. 1 is even; at most experts over "
-     "experts per token.",
+     "Load of the busiest expert over the mean, in the window. 1 is even; with k of n "
+     "experts per token it is n/k at most.",
      {"layer"}},
     {MetricId::kLayerGini,
      kExpertsSection,

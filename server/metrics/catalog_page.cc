@@ -23,15 +23,14 @@ The admin port has two pages of Prometheus text. `/metrics` is small and cheap e
 times a second. `/metrics/experts` has the series by layer and expert. No metric appears on both.
 What the engine counts is read when a page is asked for: nothing is polled, and a page costs the
 engine the copying of its counters. Before the model is loaded the pages have only what exists by
-then.
+then. [deploy/prometheus](../deploy/prometheus) has a configuration that scrapes both, recording rules
+and alerts, [deploy/grafana](../deploy/grafana) a dashboard.
 
 Names have base units; counters end in `_total` and only grow while the process lives. Labels of
 layers and experts have leading zeros (`layer="07"`), so that they sort. Texts that come from outside
 are made valid UTF-8 and cut off at 256 bytes.
 
 )";
-
-constexpr char kExpertPage[] = R"(The ratios of a layer are made from the last )";
 
 constexpr char kSums[] = R"(## Sums that hold
 
@@ -81,7 +80,7 @@ std::string Bounds(MetricId id, absl::Span<const double> bounds) {
 
 std::string Experts() {
   return absl::StrCat(
-      kExpertPage, kExpertLoadWindow.count(),
+      "The ratios of a layer are made from the last ", kExpertLoadWindow.count(),
       " s, in whole seconds, which is up to one second more.\n`moed_expert_tokens_total` and "
       "`moed_expert_placement_info` are there where the model has at most ",
       kMaxExpertSeries,
