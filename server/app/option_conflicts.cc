@@ -28,7 +28,7 @@ class Finder {
 
  private:
   void Needs(const char* option, const char* other) {
-    if (!table_.IsSet(option) || table_.IsSet(other)) return;
+    if (!table_.IsChanged(option) || table_.IsChanged(other)) return;
     Add(option, absl::StrCat("--", option, " needs --", other));
   }
   void Add(absl::string_view option, std::string text) {
@@ -50,14 +50,14 @@ class Finder {
     const bool null_model = options_.model == kNullModel;
     if (null_model) {
       for (const char* name : kNotOfNullModel) {
-        if (!table_.IsSet(name)) continue;
+        if (!table_.IsChanged(name)) continue;
         Add(name, absl::StrCat("--", name, " means nothing with --model null"));
       }
       if (options_.dry_run) Add("model", "--dry-run has nothing to tell of --model null");
-    } else if (table_.IsSet("null-step-time")) {
+    } else if (table_.IsChanged("null-step-time")) {
       Add("null-step-time", "--null-step-time is for --model null");
     }
-    if (!null_model && table_.IsSet("dummy-seed") && options_.load_format != "dummy") {
+    if (!null_model && table_.IsChanged("dummy-seed") && options_.load_format != "dummy") {
       Add("dummy-seed", "--dummy-seed needs --load-format dummy");
     }
     const Option* rank_memory = table_.Find("rank-memory");

@@ -53,6 +53,7 @@ void OptionTable::Boolean(absl::string_view name, bool* value, absl::string_view
     return absl::OkStatus();
   };
   option.toml = [value] { return BooleanText(*value); };
+  option.default_toml = option.toml();
 }
 
 void OptionTable::NegatedBoolean(absl::string_view name, bool* value, absl::string_view help) {
@@ -63,6 +64,7 @@ void OptionTable::NegatedBoolean(absl::string_view name, bool* value, absl::stri
     return absl::OkStatus();
   };
   option.toml = [value] { return BooleanText(!*value); };
+  option.default_toml = option.toml();
 }
 
 void OptionTable::Text(absl::string_view name, std::string* value, absl::string_view type,
@@ -78,6 +80,7 @@ void OptionTable::Text(absl::string_view name, std::string* value, absl::string_
     return absl::OkStatus();
   };
   option.toml = [value] { return value->empty() ? "" : TomlString(*value); };
+  option.default_toml = option.toml();
 }
 
 void OptionTable::Choice(absl::string_view name, std::string* value, absl::string_view type,
@@ -93,6 +96,7 @@ void OptionTable::Choice(absl::string_view name, std::string* value, absl::strin
     return absl::OkStatus();
   };
   option.toml = [value] { return TomlString(*value); };
+  option.default_toml = option.toml();
 }
 
 void OptionTable::Addresses(absl::string_view name, std::vector<std::string>* value,
@@ -111,6 +115,7 @@ void OptionTable::Addresses(absl::string_view name, std::vector<std::string>* va
                                       }),
                         "]");
   };
+  option.default_toml = option.toml();
 }
 
 void OptionTable::Number(absl::string_view name, double* value, double low, double high,
@@ -121,7 +126,8 @@ void OptionTable::Number(absl::string_view name, double* value, double low, doub
     return absl::OkStatus();
   };
   option.toml = [value] { return NumberText(*value); };
-  option.default_text = NumberText(*value);
+  option.default_toml = option.toml();
+  option.default_text = option.default_toml;
 }
 
 const Option* OptionTable::Find(absl::string_view name) const {
@@ -130,9 +136,9 @@ const Option* OptionTable::Find(absl::string_view name) const {
   return found == options_.end() ? nullptr : &*found;
 }
 
-bool OptionTable::IsSet(absl::string_view name) const {
+bool OptionTable::IsChanged(absl::string_view name) const {
   const Option* option = Find(name);
-  return option != nullptr && option->source != ValueSource::kDefault;
+  return option != nullptr && option->toml() != option->default_toml;
 }
 
 }  // namespace moed

@@ -29,6 +29,7 @@ struct Option {
   std::string help;
   std::string type;          // "N", for --help
   std::string default_text;  // for --help; empty: none is shown
+  std::string default_toml;
   ValueKind kind = ValueKind::kText;
   ValueSource source = ValueSource::kDefault;
   // Reads, checks and stores. A list gets all its elements, the others one text.
@@ -78,8 +79,8 @@ class OptionTable {
   const std::deque<Option>& options() const { return options_; }
   // Null where there is none.
   const Option* Find(absl::string_view name) const;
-  // Whether the option was given anywhere.
-  bool IsSet(absl::string_view name) const;
+  // Whether an option has another value than its default, wherever that came from.
+  bool IsChanged(absl::string_view name) const;
 
   struct ActionFlag {
     std::string name;
@@ -117,7 +118,8 @@ void OptionTable::Integer(absl::string_view name, T* value, int64_t low, int64_t
   option.toml = [value, low] {
     return static_cast<int64_t>(*value) < low ? "" : std::to_string(*value);
   };
-  option.default_text = option.toml();
+  option.default_toml = option.toml();
+  option.default_text = option.default_toml;
 }
 
 template <typename T>
@@ -134,6 +136,7 @@ void OptionTable::Size(absl::string_view name, T* value, int64_t low, int64_t hi
     const auto bytes = static_cast<int64_t>(*value);
     return bytes < low ? "" : TomlString(SizeText(bytes));
   };
+  option.default_toml = option.toml();
   const auto bytes = static_cast<int64_t>(*value);
   option.default_text = bytes < low ? "" : SizeText(bytes);
 }

@@ -1,11 +1,14 @@
 #include "server/app/settings.h"
 
+#include <unistd.h>
+
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <string>
 #include <vector>
 
+#include "absl/strings/str_replace.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "server/app/daemon_options.h"
@@ -141,7 +144,6 @@ TEST_F(SettingsTest, AValueOutOfRangeIsNamed) {
   ExpectConfigError("kv-cache-size = 'lots'\n", "kv-cache-size: must be a size like 512MiB");
   ExpectConfigError("kv-cache-size = '9999999999TiB'\n", "kv-cache-size: must be");
   ExpectConfigError("port-file = ''\n", "port-file: must not be empty");
-  ExpectConfigError("port-file = 'a\\u0000b'\n", "");
   ExpectConfigError("port-file = \"a\\u0000b\"\n", "port-file: must not have a NUL");
 }
 
@@ -233,7 +235,7 @@ rank-memory = "80GiB"
   EXPECT_THAT(first.text, HasSubstr("ranks = 3  # file"));
   Write(first.text);
   const ParsedCommandLine second = Parse({"--print-config"});
-  EXPECT_EQ(second.text, first.text);
+  EXPECT_EQ(second.text, absl::StrReplaceAll(first.text, {{"  # default", "  # file"}}));
 
   // A setting that is not above would make this test weaker than it says.
   DaemonOptions options;
@@ -246,6 +248,14 @@ rank-memory = "80GiB"
     EXPECT_THAT(first.text, HasSubstr("\n" + option.name + " = ")) << option.name;
     EXPECT_THAT(first.text, Not(HasSubstr("\n" + option.name + " = " + option.toml() + "  #")));
   }
+}
+
+// Defaults that are written out are as good as those that are not.
+TEST_F(SettingsTest, WhatIsPrintedOfTheNullModelReadsBack) {
+  Write("model = 'null'\n");
+  Write(Parse({"--print-config"}).text);
+  const ParsedCommandLine parsed = Parse({});
+  EXPECT_TRUE(parsed.run) << parsed.text;
 }
 
 TEST_F(SettingsTest, PrintsWhereAValueComesFrom) {
