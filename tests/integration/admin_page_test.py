@@ -49,7 +49,6 @@ class AdminPageTest(unittest.TestCase):
             call.result()
 
     def open(self, fragment="#window=all"):
-        self.browser.open("about:blank")
         self.browser.open(f"http://127.0.0.1:{self.daemon.admin_port}/{fragment}")
 
     def test_1_says_that_there_are_no_tokens_yet(self):
@@ -119,7 +118,7 @@ class AdminPageTest(unittest.TestCase):
         self.assertTrue(self.browser.evaluate("document.getElementById('tip').hidden"))
 
     def test_5_goes_on_by_itself_and_then_says_that_the_daemon_has_gone(self):
-        self.browser.command("Emulation.setDeviceMetricsOverride", width=1280, height=620,
+        self.browser.command("Emulation.setDeviceMetricsOverride", width=1280, height=680,
                              deviceScaleFactor=1, mobile=False)
         self.open()
         self.browser.wait_for(shows("document.querySelector('td.cell') != null"))

@@ -103,9 +103,11 @@ class Browser:
         return answer["result"]
 
     def open(self, url):
-        """Returns when it has loaded."""
-        self.command("Page.navigate", url=url)
-        self.wait_for("location.href != 'about:blank' && document.readyState == 'complete'")
+        """Loads it anew, even where it is open already; returns when it has loaded."""
+        for address in ("about:blank", url):
+            self.command("Page.navigate", url=address)
+            self.wait_for(f"location.href == {json.dumps(address)} && "
+                          "document.readyState == 'complete'")
 
     def evaluate(self, expression):
         """The value of a JavaScript expression."""
