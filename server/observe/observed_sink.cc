@@ -108,6 +108,8 @@ void ObservedSink::Conclude(absl::Status status) {
   } else if (reader_stopped_ && !absl::IsCancelled(status)) {
     record_.slow_reader = true;
     status = WithReason(absl::ResourceExhaustedError("the reader is too slow"), kReasonSlowReader);
+  } else if (ReasonOf(status) == kReasonSlowReader) {
+    record_.slow_reader = true;  // the front end has noticed, before another delta came
   }
   record_.client_cancelled = absl::IsCancelled(status);
   if (!status.ok()) record_.finish_reason = "";

@@ -9,6 +9,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "runtime/output/writer_threads.h"
 #include "server/admission/client_limiter.h"
 #include "server/admission/request_validator.h"
 #include "server/observe/request_record.h"
@@ -24,6 +25,7 @@ struct GenerationParts {
   const RequestValidator* validator = nullptr;
   ClientLimiter* limiter = nullptr;
   WriteTimeouts* write_timeouts = nullptr;
+  WriterThreads* writers = nullptr;
   CallCounter* live_calls = nullptr;
   // A stream's reader may leave so much waiting before it is cut off.
   size_t stream_buffer_bytes = size_t{1} << 20;

@@ -22,7 +22,7 @@ grpc::ServerWriteReactor<grpc::ByteBuffer>* GenerationStream::Start(
     const GenerationParts& parts) {
   if (!call.ok()) return new RefusedStream(EndCall(context, call.status()));
   auto* stream = new GenerationStream(context, &*call, parts);
-  // From here on the output thread may be in Pump; what it starts waits until this returns.
+  // From here on a writer thread may be in Pump; what it starts waits until this returns.
   const absl::Status status = CallSink::Submit(std::move(call->admitted.request),
                                                call->serving.engine.get(), stream->sink_);
   if (!status.ok()) stream->End(status);
@@ -37,7 +37,9 @@ GenerationStream::GenerationStream(grpc::CallbackServerContext* context, Generat
       place_(std::move(call->place)),
       engine_(call->serving.engine),
       messages_(call->admitted, *call->serving.model),
-      outbox_(std::make_shared<Outbox>(parts.stream_buffer_bytes, [this] { Pump(); })),
+      outbox_(std::make_shared<Outbox>(
+          parts.stream_buffer_bytes,
+          [this, writers = parts.writers] { writers->Post([this] { Pump(); }); })),
       sink_(std::make_shared<CallSink>(*call, parts.gate, outbox_)) {
   live_calls_->Enter();
   write_timeouts_->Watch(this);

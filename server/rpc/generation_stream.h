@@ -17,8 +17,8 @@ namespace moed {
 // the call ends through the outbox's finish and in no other way; a client that has gone, or that
 // does not read, only makes it come sooner.
 //
-// At most one thread is in Pump: the outbox wakes only a writer that found it empty, and a writer
-// that did not goes on in OnWriteDone.
+// At most one thread is in Pump, or one call of it posted: the outbox wakes only a writer that
+// found it empty, and a writer that did not goes on in OnWriteDone.
 class GenerationStream : public grpc::ServerWriteReactor<grpc::ByteBuffer>, private TimedCall {
  public:
   // Never null.

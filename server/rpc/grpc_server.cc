@@ -11,6 +11,7 @@
 #include <chrono>
 #include <cstdlib>
 #include <limits>
+#include <thread>
 #include <utility>
 
 #include "kernels/core/status.h"
@@ -92,6 +93,12 @@ std::shared_ptr<grpc::ServerCredentials> Credentials(const GrpcServerParts& part
   return MakeServerCredentials(parts.certificates);
 }
 
+// More only get in each other's way: the library's own threads write too, whatever follows what is
+// on its way already.
+int NumWriterThreads() {
+  return std::clamp(static_cast<int>(std::thread::hardware_concurrency()) / 4, 1, 4);
+}
+
 }  // namespace
 
 // In the order in which they are needed: destruction runs backwards.
@@ -103,10 +110,12 @@ struct GrpcServer::Impl {
              .lifecycle = parts.lifecycle,
              .message_bytes = parts.validator->limits().message_bytes},
         write_timeouts(options.slow_reader_timeout),
+        writers(NumWriterThreads()),
         generation({.gate = gate,
                     .validator = parts.validator,
                     .limiter = parts.limiter,
                     .write_timeouts = &write_timeouts,
+                    .writers = &writers,
                     .live_calls = &live_calls,
                     .stream_buffer_bytes = options.stream_buffer_bytes}),
         tokenizer(gate, parts.validator->limits()),
@@ -120,6 +129,7 @@ struct GrpcServer::Impl {
   const CallGate gate;
   CallCounter live_calls;  // accepted, and their last bytes not yet handed to the network
   WriteTimeouts write_timeouts;
+  WriterThreads writers;
   PeriodicStreams streams;
   GenerationServiceImpl generation;
   TokenizerServiceImpl tokenizer;

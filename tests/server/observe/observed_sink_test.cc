@@ -191,6 +191,12 @@ TEST_F(ObservedSinkTest, AReaderThatTakesNoMoreIsASlowReader) {
   EXPECT_EQ(record().reason, "SLOW_READER");
 }
 
+TEST_F(ObservedSinkTest, AReaderThatWasFoundStuckIsASlowOneThoughNoDeltaCame) {
+  sink().OnFinish({WithReason(absl::ResourceExhaustedError("stuck"), kReasonSlowReader)});
+  EXPECT_TRUE(record().slow_reader);
+  EXPECT_EQ(record().reason, "SLOW_READER");
+}
+
 TEST_F(ObservedSinkTest, AReaderThatHasGoneIsNotASlowOne) {
   inner_->takes_more = false;
   sink().ClientGone();
