@@ -36,7 +36,7 @@ using CalendarTime = std::chrono::system_clock::time_point;
 std::string LastError() {
   const unsigned long error = ERR_peek_last_error();  // NOLINT(google-runtime-int): OpenSSL's
   const char* reason = ERR_reason_error_string(error);
-  const std::string text = reason != nullptr ? reason : "unknown error";
+  std::string text = reason != nullptr ? reason : "unknown error";
   ERR_clear_error();
   return text;
 }

@@ -32,7 +32,7 @@ absl::StatusOr<Certificates> ReadAll(const CertificatePaths& paths) {
 // When the server's certificate expires.
 absl::StatusOr<std::chrono::system_clock::time_point> Check(const Certificates& certificates,
                                                             const CertificatePaths& paths) {
-  const auto expires_at =
+  auto expires_at =
       CheckCertificate(certificates.certificate_pem, std::chrono::system_clock::now());
   if (!expires_at.ok()) return InFile("certificate", paths.certificate, expires_at.status());
   MOED_RETURN_IF_ERROR(
