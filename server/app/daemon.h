@@ -15,6 +15,7 @@
 #include "server/app/daemon_events.h"
 #include "server/app/daemon_options.h"
 #include "server/app/front_ends.h"
+#include "server/app/heap_trimmer.h"
 #include "server/app/logging.h"
 #include "server/app/service_manager.h"
 #include "server/app/signal_watcher.h"
@@ -67,6 +68,7 @@ class Daemon final : public AdminControl {
   ServingState state_;
   std::unique_ptr<FrontEnds> front_ends_;
   ServiceManager service_manager_;  // after what its watchdog looks at
+  const HeapTrimmer heap_trimmer_;
   Mutex reload_mutex_;
   FrontEnds* reloadable_ ABSL_GUARDED_BY(reload_mutex_) = nullptr;  // while it can be asked to
   std::atomic<bool> cancel_load_{false};
