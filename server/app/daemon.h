@@ -68,12 +68,12 @@ class Daemon final : public AdminControl {
   ServingState state_;
   std::unique_ptr<FrontEnds> front_ends_;
   ServiceManager service_manager_;  // after what its watchdog looks at
-  const HeapTrimmer heap_trimmer_;
   Mutex reload_mutex_;
   FrontEnds* reloadable_ ABSL_GUARDED_BY(reload_mutex_) = nullptr;  // while it can be asked to
   std::atomic<bool> cancel_load_{false};
   std::thread loader_;
-  SignalWatcher signals_;  // last: it calls OnSignal as soon as it is there
+  SignalWatcher signals_;  // after what OnSignal needs: it calls as soon as it is there
+  const HeapTrimmer heap_trimmer_;  // has a thread, which inherits that signals are blocked
 };
 
 }  // namespace moed
