@@ -30,7 +30,7 @@ constexpr char kConfigVariable[] = "MOED_CONFIG";
 constexpr size_t kMaxProblems = 50;
 
 constexpr char kFooter[] =
-    "Every option with a group above is also an environment variable and a key of the --config\n"
+    "Every option after the first few is also an environment variable and a key of the --config\n"
     "file, which is TOML: --kv-blocks is MOED_KV_BLOCKS and kv-blocks. A flag beats the\n"
     "environment, the environment the file. Sizes take units: 512MiB, 4GiB.\n"
     "\n"

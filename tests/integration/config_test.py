@@ -13,7 +13,7 @@ import tempfile
 import tomllib
 import unittest
 
-from daemon import (DEMO_MODEL, MOED, PATIENCE_SECONDS, Daemon, run_moed, wait_until)
+from daemon import (DEMO_MODEL, MOED, PATIENCE_SECONDS, SOURCE_DIR, Daemon, run_moed, wait_until)
 from moed.v1 import generation_pb2
 
 NULL_MODEL = ("--model", "null", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0")
@@ -63,6 +63,14 @@ class PrintConfigTest(FileTest):
         second = self.print_config("--config", self.config)
         self.assertEqual(tomllib.loads(second), tomllib.loads(first))
         self.assertEqual(tomllib.loads(second)["model"], 'a "b" \\ c')
+
+    def test_the_files_that_are_shown_are_good(self):
+        with open(os.path.join(SOURCE_DIR, "docs", "operations.md")) as file:
+            [example] = re.findall(r"^```toml\n(.*?)^```$", file.read(), re.M | re.S)
+        self.write(example)
+        deployed = os.path.join(SOURCE_DIR, "deploy", "systemd", "moed.toml")
+        for path in (self.config, deployed):
+            self.assertIn("  # file", self.print_config("--config", path))
 
     def test_every_option_of_the_help_is_there(self):
         flags = set(re.findall(r"^  --([a-z-]+)", run_moed("--help").stdout, re.M))
