@@ -72,7 +72,7 @@ class Daemon final : public AdminControl {
   FrontEnds* reloadable_ ABSL_GUARDED_BY(reload_mutex_) = nullptr;  // while it can be asked to
   std::atomic<bool> cancel_load_{false};
   std::thread loader_;
-  SignalWatcher signals_;  // after what OnSignal needs: it calls as soon as it is there
+  SignalWatcher signals_;           // after what OnSignal needs: it calls as soon as it is there
   const HeapTrimmer heap_trimmer_;  // has a thread, which inherits that signals are blocked
 };
 
