@@ -151,7 +151,12 @@ std::string ProblemText(const std::vector<SettingProblem>& problems) {
 
 std::vector<TomlEntry> ReadConfig(const Flags& flags, std::vector<SettingProblem>* problems) {
   const std::string path = flags.config();
-  if (path.empty()) return {};
+  if (path.empty()) {
+    if (flags.config_is_flag()) {
+      problems->push_back({ValueSource::kFlag, "--config: must not be empty"});
+    }
+    return {};
+  }
   absl::StatusOr<std::vector<TomlEntry>> config = ReadTomlFile(path);
   if (config.ok()) return *std::move(config);
   const absl::string_view why = config.status().message();

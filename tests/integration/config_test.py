@@ -204,6 +204,9 @@ def serves_and_ends(test, directory, stderr):
                     return b" 200 " in connection.recv(100)
             return False
         wait_until(ready, "readiness")
+        if stderr is None:
+            # Not a connection, which would get what is logged.
+            test.assertEqual(os.readlink(f"/proc/{process.pid}/fd/2"), os.devnull)
         process.send_signal(signal.SIGTERM)
         test.assertEqual(process.wait(timeout=PATIENCE_SECONDS), 0)
     finally:

@@ -237,6 +237,7 @@ TEST(DaemonOptionsTest, RefusesWhatItDoesNotSupportByName) {
   ExpectUsageError({"--model=m", "--ranks=2", "--ranks=3"}, "--ranks");
   ExpectUsageError({"--model=m", "--ranks"}, "--ranks");
   ExpectUsageError({"--model="}, "--model");
+  ExpectUsageError({"--model=m", "--config="}, "--config");
   ExpectUsageError({"--model=m", "--no-such-flag"}, "--no-such-flag");
   ExpectUsageError({"--model=m", "--kv-block=3"}, "did you mean --kv-blocks?");
   ExpectUsageError({"--model=m", "extra"}, "extra");
