@@ -122,7 +122,7 @@ std::optional<OutboxMessage> Outbox::Pop() {
     pending_bytes_ -= oldest.bytes;
     counted_bytes_ -= oldest.counted_bytes;
     message.delta = std::move(oldest.delta);
-    waiting_.pop_front();
+    waiting_.erase(waiting_.begin());
   }
   if (waiting_.empty() && end_ && !end_taken_) {
     message.end = end_;

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstddef>
-#include <deque>
 #include <functional>
 #include <optional>
 #include <vector>
@@ -72,7 +71,8 @@ class Outbox : public GenerationSink {
   const size_t max_bytes_;
   const std::function<void()> on_ready_;
   mutable Mutex mutex_;
-  std::deque<Waiting> waiting_ ABSL_GUARDED_BY(mutex_);  // oldest first
+  // Oldest first. Mostly of one element, for which a vector keeps its memory.
+  std::vector<Waiting> waiting_ ABSL_GUARDED_BY(mutex_);
   std::vector<bool> has_begun_ ABSL_GUARDED_BY(mutex_);  // by continuation, as far as known
   size_t pending_bytes_ ABSL_GUARDED_BY(mutex_) = 0;
   size_t counted_bytes_ ABSL_GUARDED_BY(mutex_) = 0;
