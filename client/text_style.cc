@@ -11,7 +11,8 @@ namespace {
 
 // Three figures: "1.23", "12.3", "123".
 std::string ThreeFigures(double value) {
-  return absl::StrFormat(value < 9.995 ? "%.2f" : value < 99.95 ? "%.1f" : "%.0f", value);
+  const int decimals = value < 9.995 ? 2 : value < 99.95 ? 1 : 0;
+  return absl::StrFormat("%.*f", decimals, value);
 }
 
 }  // namespace
