@@ -88,6 +88,14 @@ void SetConnectionArguments(const GrpcServerOptions& options, grpc::ServerBuilde
   }
 }
 
+// gRPC 1.51 unpacks a message before it looks how long it has become, and before anybody knows who
+// sends it: a megabyte would take a gigabyte.
+void RefuseCompression(grpc::ServerBuilder* builder) {
+  for (const grpc_compression_algorithm algorithm : {GRPC_COMPRESS_DEFLATE, GRPC_COMPRESS_GZIP}) {
+    builder->SetCompressionAlgorithmSupportStatus(algorithm, false);
+  }
+}
+
 std::shared_ptr<grpc::ServerCredentials> Credentials(const GrpcServerParts& parts) {
   if (parts.certificates == nullptr) return grpc::InsecureServerCredentials();
   return MakeServerCredentials(parts.certificates);
@@ -164,6 +172,7 @@ absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(const GrpcServerOp
   grpc::ServerBuilder builder;
   builder.SetMaxReceiveMessageSize(TransportMessageBytes(impl->gate.message_bytes));
   SetConnectionArguments(options, &builder);
+  RefuseCompression(&builder);
   if (!options.reflection) builder.SetOption(std::make_unique<WithoutReflection>());
   builder.RegisterService(&impl->generation);
   builder.RegisterService(&impl->tokenizer);

@@ -204,5 +204,19 @@ TEST(CallErrorsTest, AMessageAtTheLimitPassesAndOneByteMoreDoesNot) {
   EXPECT_EQ(Stream(server, request).status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
 }
 
+// A small message that would be a large one: it is not even unpacked.
+TEST(CallErrorsTest, CompressedMessagesAreRefused) {
+  GrpcTestServer server;
+  for (const grpc_compression_algorithm algorithm : {GRPC_COMPRESS_GZIP, GRPC_COMPRESS_DEFLATE}) {
+    grpc::ClientContext context;
+    context.set_compression_algorithm(algorithm);
+    v1::GenerateResponse response;
+    const grpc::Status status =
+        server.generation().Generate(&context, UnaryRequest(std::string(1000, 'r')), &response);
+    EXPECT_EQ(status.error_code(), grpc::StatusCode::UNIMPLEMENTED) << status.error_message();
+  }
+  EXPECT_EQ(server.observer().num_records(), 0U);
+}
+
 }  // namespace
 }  // namespace moed

@@ -243,6 +243,59 @@ TEST_F(GrpcServerTest, SaysHowFarLoadingIsUntilItServes) {
   }
 }
 
+// Asks for the health over a connection of its own.
+class HealthCall {
+ public:
+  explicit HealthCall(const GrpcTestServer& server) : channel_(server.NewChannel()) {
+    grpc::GenericStub stub(channel_);
+    const grpc::Slice no_bytes;
+    call_ = stub.PrepareUnaryCall(&context_, "/grpc.health.v1.Health/Check",
+                                  grpc::ByteBuffer(&no_bytes, 1), &queue_);
+    call_->StartCall();
+    call_->Finish(&response_, &status_, nullptr);
+  }
+  ~HealthCall() {
+    context_.TryCancel();
+    Wait(gpr_inf_future(GPR_CLOCK_MONOTONIC));
+  }
+  // Whether there is an answer, within `seconds` from now.
+  bool AnswersWithin(int seconds) {
+    return Wait(gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC),
+                             gpr_time_from_seconds(seconds, GPR_TIMESPAN))) &&
+           status_.ok();
+  }
+
+ private:
+  bool Wait(gpr_timespec deadline) {
+    void* tag = nullptr;
+    bool ok = false;
+    is_over_ =
+        is_over_ || queue_.AsyncNext(&tag, &ok, deadline) == grpc::CompletionQueue::GOT_EVENT;
+    return is_over_;
+  }
+
+  std::shared_ptr<grpc::Channel> channel_;
+  grpc::ClientContext context_;
+  grpc::CompletionQueue queue_;
+  grpc::ByteBuffer response_;
+  grpc::Status status_;
+  std::unique_ptr<grpc::GenericClientAsyncResponseReader> call_;
+  bool is_over_ = false;
+};
+
+TEST(GrpcServerLimitTest, AConnectionBeyondTheLimitWaitsUntilAnotherCloses) {
+  GrpcTestOptions options;
+  options.server.max_connections = 1;
+  GrpcTestServer server(options);
+  auto first = std::make_unique<HealthCall>(server);
+  EXPECT_TRUE(first->AnswersWithin(60));
+  HealthCall second(server);
+  while (server.num_connection_waits() == 0) std::this_thread::yield();
+  EXPECT_FALSE(second.AnswersWithin(0));
+  first.reset();
+  EXPECT_TRUE(second.AnswersWithin(60));
+}
+
 TEST_F(GrpcServerTest, ASecondServerFindsThePortTaken) {
   GrpcServerOptions options;
   options.listen = {server_.address()};

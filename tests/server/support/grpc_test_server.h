@@ -4,6 +4,7 @@
 #include <grpcpp/generic/generic_stub.h>
 #include <grpcpp/grpcpp.h>
 
+#include <atomic>
 #include <memory>
 #include <string>
 #include <utility>
@@ -58,7 +59,7 @@ class GrpcTestServer {
             .limiter = &limiter_,
             .admin = &admin_,
             .certificates = nullptr,
-            .on_connection_waits = nullptr};
+            .on_connection_waits = [this] { ++num_connection_waits_; }};
   }
 
   // One with a connection of its own.
@@ -99,9 +100,11 @@ class GrpcTestServer {
   FakeAdminControl& admin() { return admin_; }
   ClientLimiter& limiter() { return limiter_; }
   GrpcServer& server() { return *server_; }
+  int num_connection_waits() const { return num_connection_waits_; }
   const std::shared_ptr<grpc::Channel>& channel() { return channel_; }
 
  private:
+  std::atomic<int> num_connection_waits_{0};
   ServingState state_;
   Lifecycle lifecycle_;
   RequestValidator validator_;
