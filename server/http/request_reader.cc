@@ -21,17 +21,16 @@ std::string ToString(boost::beast::string_view text) { return {text.data(), text
 
 }  // namespace
 
-// Keeps what a handler needs and refuses what leaves a doubt about where a request ends: Beast lets
-// pass codings that it does not know, and the same length said twice.
+// Of the header. Keeps what a handler needs and refuses what leaves a doubt about where a request
+// ends: Beast lets pass codings that it does not know, and the same length said twice.
 class RequestReader::Parser final : public http::basic_parser<true> {
  public:
   explicit Parser(const HttpLimits& limits) {
     header_limit(static_cast<uint32_t>(limits.header_bytes));
-    body_limit(limits.body_bytes);
+    skip(true);
   }
 
-  const HttpRequest& request() const { return request_; }
-  HttpRequest&& TakeRequest() { return std::move(request_); }
+  HttpRequest& request() { return request_; }
   bool is_http_1_0() const { return is_http_1_0_; }
 
   // Says yes once.
@@ -56,8 +55,6 @@ class RequestReader::Parser final : public http::basic_parser<true> {
 
   void on_field_impl(http::field field, boost::beast::string_view /*name*/,
                      boost::beast::string_view value, error_code& error) override {
-    // A trailer must not change what has been decided by the header.
-    if (header_ended_) return;
     const absl::string_view text = ToView(value);
     switch (field) {
       case http::field::content_length:
@@ -91,28 +88,24 @@ class RequestReader::Parser final : public http::basic_parser<true> {
   }
 
   void on_header_impl(error_code& error) override {
-    header_ended_ = true;
     if (num_hosts_ == 0 && !is_http_1_0_) error = http::error::bad_field;
   }
 
-  // The length that is announced is not allocated: it may never come.
+  // Never called: bodies are skipped.
   void on_body_init_impl(const boost::optional<uint64_t>& /*length*/,
                          error_code& /*error*/) override {}
-  size_t on_body_impl(boost::beast::string_view bytes, error_code& /*error*/) override {
-    request_.body.append(bytes.data(), bytes.size());
-    return bytes.size();
+  size_t on_body_impl(boost::beast::string_view /*bytes*/, error_code& /*error*/) override {
+    return 0;
   }
   void on_chunk_header_impl(uint64_t /*size*/, boost::beast::string_view /*extensions*/,
                             error_code& /*error*/) override {}
-  size_t on_chunk_body_impl(uint64_t /*remaining*/, boost::beast::string_view bytes,
+  size_t on_chunk_body_impl(uint64_t /*remaining*/, boost::beast::string_view /*bytes*/,
                             error_code& /*error*/) override {
-    request_.body.append(bytes.data(), bytes.size());
-    return bytes.size();
+    return 0;
   }
   void on_finish_impl(error_code& /*error*/) override {}
 
   HttpRequest request_;
-  bool header_ended_ = false;
   bool is_http_1_0_ = false;
   bool has_content_length_ = false;
   bool expects_continue_ = false;
@@ -138,37 +131,59 @@ RequestReader::State RequestReader::Refuse(int status) {
   return State::kRefused;
 }
 
-// The parser goes on by one piece at a time (it is not `eager`): Beast 1.74 forgets an error found
-// at the end of the header where more bytes follow.
 RequestReader::State RequestReader::Advance() {
   if (refused_status_ != 0) return State::kRefused;
-  while (!parser_->is_done()) {
-    const absl::string_view bytes = unread();
-    if (bytes.empty()) break;
-    const bool in_header = !parser_->is_header_done();
-    error_code error;
-    const size_t num_parsed = parser_->put(boost::asio::buffer(bytes.data(), bytes.size()), error);
-    begin_ += num_parsed;
-    (in_header ? header_bytes_ : body_bytes_) += num_parsed;
-    if (error == http::error::header_limit) return Refuse(431);
-    if (error == http::error::body_limit) return Refuse(413);
-    if (error && error != http::error::need_more) return Refuse(400);
-    // Beast's own limit is on what it sees at a time, not on all fields together.
-    const size_t waiting = error ? unread().size() : 0;
-    if ((in_header ? header_bytes_ : 0) + waiting > limits_.header_bytes) return Refuse(431);
-    const size_t payload = parser_->request().body.size();
-    if (body_bytes_ > 2 * payload + limits_.header_bytes) return Refuse(413);
-    if (error) break;
+  if (!body_.has_value()) {
+    const State state = AdvanceHeader();
+    if (!body_.has_value()) return state;
   }
-  if (parser_->is_done()) return State::kComplete;
-  if (parser_->is_header_done() && parser_->TakeExpectation() && body_bytes_ == 0) {
-    return State::kWantsContinue;
-  }
+  return AdvanceBody();
+}
+
+RequestReader::State RequestReader::AdvanceHeader() {
+  const absl::string_view bytes = unread();
+  if (bytes.empty()) return State::kNeedsBytes;
+  error_code error;
+  const size_t num_parsed = parser_->put(boost::asio::buffer(bytes.data(), bytes.size()), error);
+  begin_ += num_parsed;
+  header_bytes_ += num_parsed;
+  if (error == http::error::header_limit) return Refuse(431);
+  if (error && error != http::error::need_more) return Refuse(400);
+  // Beast's own limit is on what it sees at a time, not on all fields together.
+  const size_t waiting = error ? unread().size() : 0;
+  if (header_bytes_ + waiting > limits_.header_bytes) return Refuse(431);
+  if (!parser_->is_header_done()) return State::kNeedsBytes;
+  const BodyReader::Limits limits = {.body_bytes = limits_.body_bytes,
+                                     .line_bytes = limits_.header_bytes};
+  body_ = parser_->chunked() ? BodyReader::Chunked(limits)
+                             : BodyReader::OfLength(parser_->content_length().value_or(0), limits);
   return State::kNeedsBytes;
 }
 
+RequestReader::State RequestReader::AdvanceBody() {
+  absl::string_view bytes = unread();
+  const size_t num_unread = bytes.size();
+  const BodyReader::State state = body_->Read(&bytes, &parser_->request().body);
+  begin_ += num_unread - bytes.size();
+  switch (state) {
+    case BodyReader::State::kComplete:
+      is_complete_ = true;
+      return State::kComplete;
+    case BodyReader::State::kTooLong:
+      return Refuse(413);
+    case BodyReader::State::kLongLine:
+      return Refuse(431);
+    case BodyReader::State::kMalformed:
+      return Refuse(400);
+    case BodyReader::State::kNeedsBytes:
+      break;
+  }
+  // A client that has sent some of its body does not wait.
+  return parser_->TakeExpectation() && num_unread == 0 ? State::kWantsContinue : State::kNeedsBytes;
+}
+
 bool RequestReader::is_mid_request() const {
-  return !parser_->is_done() && (parser_->got_some() || !unread().empty());
+  return !is_complete_ && (parser_->got_some() || !unread().empty());
 }
 
 bool RequestReader::keep_alive() const {
@@ -178,11 +193,12 @@ bool RequestReader::keep_alive() const {
 bool RequestReader::is_http_1_0() const { return parser_->is_http_1_0(); }
 
 HttpRequest RequestReader::TakeRequest() {
-  MOED_CHECK(parser_->is_done(), "a request is taken when it is complete");
-  HttpRequest request = parser_->TakeRequest();
+  MOED_CHECK(is_complete_, "a request is taken when it is complete");
+  HttpRequest request = std::move(parser_->request());
   parser_ = std::make_unique<Parser>(limits_);
   header_bytes_ = 0;
-  body_bytes_ = 0;
+  body_.reset();
+  is_complete_ = false;
   return request;
 }
 

@@ -3,9 +3,11 @@
 
 #include <cstddef>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "absl/strings/string_view.h"
+#include "server/http/body_reader.h"
 #include "server/http/http_message.h"
 
 namespace moed {
@@ -46,15 +48,18 @@ class RequestReader {
  private:
   class Parser;
 
+  State AdvanceHeader();
+  State AdvanceBody();
   State Refuse(int status);
   absl::string_view unread() const { return absl::string_view(buffer_).substr(begin_); }
 
   const HttpLimits limits_;
   std::unique_ptr<Parser> parser_;
   std::string buffer_;
-  size_t begin_ = 0;         // of what is not parsed
-  size_t header_bytes_ = 0;  // of this request, as sent
-  size_t body_bytes_ = 0;    // of this request, as sent: with the framing of chunks
+  size_t begin_ = 0;                // of what is not parsed
+  size_t header_bytes_ = 0;         // of this request, as sent
+  std::optional<BodyReader> body_;  // once the header is complete
+  bool is_complete_ = false;
   int refused_status_ = 0;
 };
 

@@ -3,7 +3,8 @@
 
 const POLL_MS = 1000;
 const TIMEOUT_MS = 5000;
-const HISTORY_SECONDS = 180;
+const HISTORY_SECONDS = 180;    // of the charts, which begin with fewer
+const FIRST_SECONDS = 30;
 const RANK_SECONDS = 10;        // over which a rank's compute and wait are compared
 const STRAGGLER = 1.25;         // compute time over the median from which a rank is marked
 const WARN = 1.5, ALARM = 3;    // load over the mean; the alerts have the same
@@ -111,8 +112,9 @@ class Chart {
   add(at, value) {
     this.points.push({at, value});
     while (this.points[0].at < at - HISTORY_SECONDS) this.points.shift();
+    const span = Math.max(FIRST_SECONDS, at - this.points[0].at);
     const top = Math.max(this.least, ...this.points.map((p) => p.value));
-    const x = (p) => (300 * (1 - (at - p.at) / HISTORY_SECONDS)).toFixed(1);
+    const x = (p) => (300 * (1 - (at - p.at) / span)).toFixed(1);
     const y = (p) => (70 - 66 * p.value / top).toFixed(1);
     const line = this.points.map((p) => `${x(p)},${y(p)}`).join("L");
     this.line.setAttribute("d", `M${line}`);
@@ -122,7 +124,7 @@ class Chart {
     const peak = this.format(Math.max(...this.points.map((p) => p.value)));
     setText(this.figure.querySelector(".scale"), `peak ${peak}`);
     const title = this.figure.querySelector(".title").textContent;
-    this.svg.setAttribute("aria-label", `${title}: now ${text}, peak of three minutes ${peak}`);
+    this.svg.setAttribute("aria-label", `${title}: now ${text}, peak of the last ${Math.round(span)} seconds ${peak}`);
   }
 }
 
@@ -201,7 +203,7 @@ function drawRanks(status) {
         `${NUMBER.format(blocks.cached)} more hold cached prefixes\n` +
         `computing ${percent(compute, seconds).toFixed(1)} %, waiting for other ranks ` +
         `${percent(wait, seconds).toFixed(1)} % of the last ${Math.round(seconds)} s`;
-    const slow = status.ranks.length > 1 && compute > 0.01 * seconds && compute > STRAGGLER * usual;
+    const slow = status.ranks.length > 1 && compute > 0.1 * seconds && compute > STRAGGLER * usual;
     card.classList.toggle("straggler", slow);
     setText(part(".mark"), slow ? `slow: ${(compute / usual).toFixed(1)} × median` : "");
     const memory = Object.values(rank.memory_bytes).reduce((sum, n) => sum + n, 0);
