@@ -1,4 +1,0 @@
-// Moved.
-#pragma once
-
-#include "server/errors/error_details.h"
