@@ -19,11 +19,11 @@
 namespace moed {
 namespace {
 
-// To stdout, for whoever asked. A pipe that nobody reads to its end is no fault of ours.
+// To stdout, for whoever asked.
 int Print(const std::string& text) {
-  std::fputs(text.c_str(), stdout);
-  std::fflush(stdout);
-  return kExitOk;
+  if (std::fputs(text.c_str(), stdout) >= 0 && std::fflush(stdout) == 0) return kExitOk;
+  std::fputs("moed: standard output takes nothing\n", stderr);
+  return kExitUnavailable;
 }
 
 int PrintDryRun(const DaemonOptions& options) {

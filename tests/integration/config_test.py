@@ -216,6 +216,13 @@ def serves_and_ends(test, directory, stderr):
 
 
 class LogThatCannotBeWrittenTest(FileTest):
+    def test_what_was_asked_for_and_cannot_be_written_is_an_error(self):
+        with open("/dev/full", "wb", buffering=0) as full:
+            result = subprocess.run([MOED, "--print-config"], stdout=full, stderr=subprocess.PIPE,
+                                    timeout=PATIENCE_SECONDS)
+        self.assertEqual(result.returncode, 69)
+        self.assertIn(b"standard output", result.stderr)
+
     def test_a_full_pipe_that_nobody_reads(self):
         reader, writer = os.pipe()
         try:
