@@ -206,6 +206,13 @@ TEST_F(HttpConversationTest, MalformedChunksAreRefused) {
   }
 }
 
+// Beast's own reader of chunks asserts on the second.
+TEST_F(HttpConversationTest, ALastChunkMayComeByteByByte) {
+  const std::string start = "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n";
+  EXPECT_THAT(Talk(absl::StrCat(start, "0\r\nA: b\r\n\r\n"), 1)[0], StartsWith("HTTP/1.1 200 "));
+  EXPECT_THAT(Talk(absl::StrCat(start, "0\r\nx\x12\r\n"), 1)[0], StartsWith("HTTP/1.1 400 "));
+}
+
 TEST_F(HttpConversationTest, ATrailerChangesNothing) {
   EXPECT_EQ(StatusOf("POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n"
                      "Authorization: Bearer k\r\nHost: y\r\n\r\n"),
