@@ -1,22 +1,11 @@
 #include "server/app/heap_trimmer.h"
 
 #include <malloc.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <fstream>
 
 namespace moed {
 namespace {
-
-int64_t ResidentBytes() {
-  // proc(5): the second number of statm is resident, in pages.
-  std::ifstream statm("/proc/self/statm");
-  int64_t total_pages = 0;
-  int64_t resident_pages = 0;
-  if (!(statm >> total_pages >> resident_pages)) return 0;
-  return resident_pages * sysconf(_SC_PAGESIZE);
-}
 
 int64_t FreeHeapBytes() { return static_cast<int64_t>(mallinfo2().fordblks); }
 
@@ -49,12 +38,12 @@ void HeapTrimmer::Run() {
 }
 
 void HeapTrimmer::TrimIfWorthwhile() {
-  // What has been given back counts as free too: only growth since then is worth another round.
-  const int64_t resident = ResidentBytes();
-  resident_after_trim_ = std::min(resident_after_trim_, resident);
-  if (resident - resident_after_trim_ < kWorthBytes || FreeHeapBytes() < kWorthBytes) return;
+  // What has been given back still counts as free: only what came since is worth another round.
+  const int64_t free = FreeHeapBytes();
+  free_after_trim_ = std::min(free_after_trim_, free);
+  if (free - free_after_trim_ < kWorthBytes) return;
   malloc_trim(0);
-  resident_after_trim_ = ResidentBytes();
+  free_after_trim_ = FreeHeapBytes();
 }
 
 }  // namespace moed

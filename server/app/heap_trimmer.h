@@ -25,7 +25,7 @@ class HeapTrimmer {
   void TrimIfWorthwhile();
 
   const std::chrono::milliseconds interval_;
-  int64_t resident_after_trim_ = 0;  // the thread's own
+  int64_t free_after_trim_ = 0;  // the thread's own
   Mutex mutex_;
   CondVar changed_;
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
