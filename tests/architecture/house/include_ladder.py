@@ -50,6 +50,7 @@ LIBRARIES = [
     ("prometheus-cpp", r"prometheus/", {"server/metrics"}),
     ("spdlog", r"spdlog/", {"server/app"}),
     ("CLI11", r"CLI/", {"server/app", "client"}),
+    ("toml++", r"toml\+\+/", {"server/app"}),
     ("OpenSSL", r"openssl/",
      {"runtime/checkpoint", "runtime/schedule", "server/security", "server/http"}),
     ("nlohmann-json", r"nlohmann/",
