@@ -72,8 +72,11 @@ StreamClients::StreamClients(const StreamClientsOptions& options) : options_(opt
   for (int i = 0; i < options_.connections; ++i) {
     grpc::ChannelArguments arguments;
     arguments.SetInt("moed.connection", i);  // or equal channels would share one connection
-    stubs_.push_back(std::make_unique<grpc::GenericStub>(
-        grpc::CreateCustomChannel(options_.server, grpc::InsecureChannelCredentials(), arguments)));
+    const auto channel =
+        grpc::CreateCustomChannel(options_.server, grpc::InsecureChannelCredentials(), arguments);
+    const auto deadline = std::chrono::system_clock::now() + std::chrono::seconds(10);
+    MOED_CHECK(channel->WaitForConnected(deadline), "the server cannot be reached");
+    stubs_.push_back(std::make_unique<grpc::GenericStub>(channel));
   }
   for (int i = 0; i < options_.streams; ++i) {
     streams_.push_back(std::make_unique<Stream>());
