@@ -106,17 +106,17 @@ absl::Status FrontEnds::Impl::ListenForGrpc(const DaemonOptions& options) {
   server.keepalive = Milliseconds(options.keepalive_seconds);
   server.max_connection_age = Milliseconds(options.max_connection_age_seconds);
   server.max_metadata_bytes = options.max_metadata_bytes;
-  MOED_ASSIGN_OR_RETURN(grpc, GrpcServer::Start(server, {.state = parts.state,
-                                                         .lifecycle = parts.lifecycle,
-                                                         .validator = &validator,
-                                                         .authenticator = &authenticator,
-                                                         .observer = &observers,
-                                                         .limiter = &limiter,
-                                                         .admin = parts.admin,
-                                                         .certificates = certificates,
-                                                         .on_connection_waits = [this] {
-                                                           metrics.OnConnectionWaits();
-                                                         }}));
+  MOED_ASSIGN_OR_RETURN(
+      grpc,
+      GrpcServer::Start(server, {.state = parts.state,
+                                 .lifecycle = parts.lifecycle,
+                                 .validator = &validator,
+                                 .authenticator = &authenticator,
+                                 .observer = &observers,
+                                 .limiter = &limiter,
+                                 .admin = parts.admin,
+                                 .certificates = certificates,
+                                 .on_connection_waits = [this] { metrics.OnConnectionWaits(); }}));
   return absl::OkStatus();
 }
 

@@ -12,8 +12,8 @@
 #include "kernels/backend.h"
 #include "kernels/core/status.h"
 #include "runtime/engine/routing_ledger.h"
-#include "server/errors/error_details.h"
 #include "server/admission/field_rules.h"
+#include "server/errors/error_details.h"
 
 namespace moed {
 namespace {

@@ -9,9 +9,9 @@
 #include "absl/types/span.h"
 #include "kernels/core/status.h"
 #include "runtime/engine/routing_ledger.h"
-#include "server/errors/error_details.h"
 #include "server/admission/field_rules.h"
 #include "server/admission/request_validator.h"
+#include "server/errors/error_details.h"
 
 namespace moed {
 namespace {
