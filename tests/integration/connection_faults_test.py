@@ -64,15 +64,16 @@ class ConnectionFaultsTest(FaultTest):
                 waits.append(time.monotonic() - released)
             if waits[-1] < 1:
                 break
-        self.assertLess(waits[-1], 1, waits)
+        if not is_sanitized(self.daemon):
+            self.assertLess(waits[-1], 1, waits)
 
     def test_streams_that_are_reset_at_once(self):
         # gRPC takes up every stream before it sees that it is gone: some 20 KB each, until the
         # last of them has been looked at.
         with self.nothing_lost(), self.bounded_memory(1000):
             with RawHttp2(self.daemon.port) as client:
-                number = 0
-                while number < 20_000 and not client.closed:
+                number, count = 0, 2_000 if is_sanitized(self.daemon) else 20_000
+                while number < count and not client.closed:
                     client.send(b"".join(
                         start_frames(stream, stream_request()) + reset_frame(stream)
                         for stream in range(2 * number + 1, 2 * number + 201, 2)))

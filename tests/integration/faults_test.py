@@ -9,7 +9,8 @@ import time
 import unittest
 
 from daemon import MOEDCTL, PATIENCE_SECONDS, wait_until
-from faults import (SECRET, FaultTest, activity, metric, resident_mib, stream_request, text_of)
+from faults import (SECRET, FaultTest, activity, is_sanitized, metric, resident_mib,
+                    stream_request, text_of)
 import grpc
 from moed.v1 import generation_pb2, generation_pb2_grpc
 from raw_http2 import RawHttp2, reset_frame, start_frames
@@ -110,7 +111,7 @@ class RequestFaultsTest(FaultTest):
                     began = time.monotonic()
                     go(client)
                     cancelled()
-                    self.assertLess(time.monotonic() - began, 2)
+                    self.assertLess(time.monotonic() - began, 5)
 
     def test_a_killed_client_is_cancelled(self):
         with self.nothing_lost():
@@ -128,7 +129,8 @@ class RequestFaultsTest(FaultTest):
         rng = random.Random(11)
         with self.nothing_lost(), RawHttp2(self.daemon.port) as client:
             live, waiting = [], []
-            for number in range(10_000):
+            count = 1_000 if is_sanitized(self.daemon) else 10_000
+            for number in range(count):
                 stream = 2 * number + 1
                 # Some end by themselves before they are cancelled.
                 waiting.append(start_frames(stream, stream_request(
@@ -145,9 +147,10 @@ class RequestFaultsTest(FaultTest):
             self.assertTrue(client.send(b"".join(waiting + [reset_frame(s) for s in live])))
             self.daemon.wait_for_free_blocks()
             # The connection still serves.
-            client.send(start_frames(20_001, stream_request(2, response=dict(text=True))))
-            self.assertTrue(client.wait(lambda: client.ended(20_001)))
-            self.assertEqual(client.status(20_001), 0)
+            last = 2 * count + 1
+            client.send(start_frames(last, stream_request(2, response=dict(text=True))))
+            self.assertTrue(client.wait(lambda: client.ended(last)))
+            self.assertEqual(client.status(last), 0)
 
     # Deadlines
 
@@ -252,7 +255,8 @@ class SlowReaderTest(FaultTest):
                     self.much())
                 evicted()
                 self.assert_error(call, Code.RESOURCE_EXHAUSTED, "SLOW_READER")
-        self.assertLess(resident_mib(self.daemon) - memory, 64)
+        if not is_sanitized(self.daemon):
+            self.assertLess(resident_mib(self.daemon) - memory, 64)
 
     def test_who_never_reads_loses_the_call(self):
         evicted = self.wait_for_more("moed_slow_reader_evictions_total")

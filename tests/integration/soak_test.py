@@ -20,7 +20,7 @@ import threading
 import time
 import unittest
 
-from daemon import PATIENCE_SECONDS, Daemon, wait_until
+from daemon import Daemon, wait_until
 from faults import count_of, is_sanitized, metric, resident_mib
 import grpc
 from moed.v1 import generation_pb2, generation_pb2_grpc
