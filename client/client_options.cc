@@ -5,6 +5,7 @@
 #include <CLI/Formatter.hpp>
 
 #include <cstdlib>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "client/exit_code.h"
@@ -17,8 +18,14 @@ constexpr char kFooter[] =
     "  moedctl generate 'Once upon a time' --max-tokens 100 --seed 7\n"
     "  moedctl chat                     talk line by line; Ctrl-D ends\n"
     "  moedctl tokenize 'Hello world'\n"
-    "  moedctl experts                  how the load is spread over the experts\n"
+    "  moedctl experts --watch          how the load is spread over the experts, live\n"
+    "  moedctl ranks --watch            what each rank holds, and what its time goes to\n"
+    "  moedctl drain --wait             end the daemon when what runs has finished\n"
     "  moedctl generate --help          every option of a command\n"
+    "\n"
+    "A daemon with keys asks for one: in MOEDCTL_KEY, or in a file named by --key-file. "
+    "MOED_SERVER\n"
+    "is where the daemon is, without --server.\n"
     "\n"
     "Exit codes: 0 done, 64 usage, 65 the daemon refuses the request, 69 it is not there or not\n"
     "ready, 75 it is busy or too slow (try again), 77 it does not let you, 70 anything else.";
@@ -42,22 +49,11 @@ constexpr char kGenerateFooter[] =
     "What is not given is the daemon's default. docs/sampling.md has the formulas; without --json\n"
     "--stats tells what the request cost.";
 
-constexpr char kExpertsFooter[] =
-    "Examples:\n"
-    "  moedctl experts                        since the start: counts, and how even they are\n"
-    "  moedctl experts --window 60            the last minute\n"
-    "  moedctl experts --tokens --limit 5     the tokens that each expert received most\n"
-    "\n"
-    "--tokens needs a daemon with --expert-token-statistics, as it tells about content.";
-
 // Also on the subcommand, where people write it.
 void AddCommonOptions(CLI::App* app, ClientOptions& o) {
-  app->add_option("--server", o.server, "HOST:PORT of the daemon, else MOED_SERVER")
-      ->capture_default_str();
+  AddConnectionOptions(app, o.connection);
   app->add_option("--model", o.model, "Name of the model; default: the one that is served");
-  app->add_option("--timeout", o.timeout_seconds, "Seconds that the call may take")
-      ->check(CLI::PositiveNumber);
-  app->add_flag("--json", o.json, "One JSON object per line");
+  app->add_flag("--json", o.json, "One JSON object per line, errors on standard error");
 }
 
 }  // namespace
@@ -67,7 +63,7 @@ ParsedClientLine ParseClientLine(int argc, const char* const* argv) {
   ClientOptions& o = parsed.options;
   // Not CLI11's variables: a subcommand's option would take its own over a flag before it.
   const char* server = std::getenv("MOED_SERVER");
-  if (server != nullptr && *server != '\0') o.server = server;
+  if (server != nullptr && *server != '\0') o.connection.server = server;
   CLI::App app("moedctl talks to a moed daemon.", "moedctl");
   app.set_help_flag("--help,-h", "Print this text");
   app.set_version_flag("--version", "moedctl " MOED_VERSION, "Print the version");
@@ -99,17 +95,14 @@ ParsedClientLine ParseClientLine(int argc, const char* const* argv) {
   tokenize->add_flag("--chat", o.chat, "The text as a user's message in the model's chat format");
 
   CLI::App* model = app.add_subcommand("model", "What is served, with its limits");
-  CLI::App* experts =
-      app.add_subcommand("experts", "Tokens that each expert of each layer received");
-  experts->add_option("--window", o.window_seconds, "Only the last so many seconds, up to 3600")
-      ->check(CLI::PositiveNumber);
-  CLI::Option* tokens = experts->add_flag(
-      "--tokens", o.tokens, "Which tokens each expert received most, and how faithfully");
-  experts->add_option("--limit", o.token_limit, "With --tokens: so many of each, [1, 100]")
-      ->needs(tokens);
-  tokens->excludes("--window");
-  experts->footer(kExpertsFooter);
-  for (CLI::App* command : {generate, chat, tokenize, model, experts}) {
+  const OperatorCommands operate = AddOperatorCommands(&app, o.operate);
+  const std::pair<CLI::App*, Command> commands[] = {
+      {generate, Command::kGenerate},         {chat, Command::kChat},
+      {tokenize, Command::kTokenize},         {model, Command::kModel},
+      {operate.experts, Command::kExperts},   {operate.ranks, Command::kRanks},
+      {operate.drain, Command::kDrain},       {operate.abort, Command::kAbort},
+      {operate.log_level, Command::kLogLevel}};
+  for (const auto& [command, _] : commands) {
     command->set_help_flag("--help,-h", "Print this text");
     AddCommonOptions(command, o);
   }
@@ -126,10 +119,9 @@ ParsedClientLine ParseClientLine(int argc, const char* const* argv) {
     parsed.exit_code = kExitUsage;
     return parsed;
   }
-  if (generate->parsed()) o.command = Command::kGenerate;
-  if (chat->parsed()) o.command = Command::kChat;
-  if (tokenize->parsed()) o.command = Command::kTokenize;
-  if (experts->parsed()) o.command = Command::kExperts;
+  for (const auto& [command, value] : commands) {
+    if (command->parsed()) o.command = value;
+  }
   const bool needs_text = generate->parsed() || tokenize->parsed();
   if (needs_text && o.text.empty() == o.token_ids.empty()) {
     parsed.text = "moedctl: give either a text or token ids\n";

@@ -6,30 +6,39 @@
 #include <string>
 #include <vector>
 
+#include "client/connection_options.h"
 #include "client/generate_options.h"
+#include "client/operator_options.h"
 
 namespace moed {
 
-enum class Command : uint8_t { kGenerate, kChat, kTokenize, kModel, kExperts };
+enum class Command : uint8_t {
+  kGenerate,
+  kChat,
+  kTokenize,
+  kModel,
+  kExperts,
+  kRanks,
+  kDrain,
+  kAbort,
+  kLogLevel,
+};
 
 struct ClientOptions {
   Command command = Command::kModel;
-  std::string server = "127.0.0.1:9000";
+  ConnectionOptions connection;
   std::string model;
-  double timeout_seconds = 0;  // 0: none
   bool json = false;
 
   GenerateOptions generate;
-  std::string text;                      // generate, tokenize: "-" reads standard input
-  std::vector<uint32_t> token_ids;       // generate, tokenize
-  bool stats = false;                    // generate, chat
-  std::string system;                    // chat
-  std::string message;                   // chat; empty: a conversation over standard input
-  bool no_special_tokens = false;        // tokenize
-  bool chat = false;                     // tokenize: the text is a user's message
-  std::optional<double> window_seconds;  // experts
-  bool tokens = false;                   // experts
-  std::optional<uint32_t> token_limit;   // experts
+  std::string text;                 // generate, tokenize: "-" reads standard input
+  std::vector<uint32_t> token_ids;  // generate, tokenize
+  bool stats = false;               // generate, chat
+  std::string system;               // chat
+  std::string message;              // chat; empty: a conversation over standard input
+  bool no_special_tokens = false;   // tokenize
+  bool chat = false;                // tokenize: the text is a user's message
+  OperatorOptions operate;
 };
 
 struct ParsedClientLine {

@@ -3,9 +3,13 @@
 #include <grpc/support/log.h>
 #include <grpcpp/grpcpp.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdlib>
 
+#include "absl/strings/str_cat.h"
+#include "client/error_text.h"
+#include "moed/v1/admin.grpc.pb.h"
 #include "moed/v1/experts.grpc.pb.h"
 #include "moed/v1/generation.grpc.pb.h"
 #include "moed/v1/model.grpc.pb.h"
@@ -15,31 +19,52 @@ namespace moed {
 namespace {
 
 absl::Status ToAbslStatus(const grpc::Status& status) {
-  return absl::Status(static_cast<absl::StatusCode>(status.error_code()), status.error_message());
+  return WithDetails(
+      absl::Status(static_cast<absl::StatusCode>(status.error_code()), status.error_message()),
+      status.error_details());
 }
 
-std::shared_ptr<grpc::Channel> MakeChannel(const std::string& server) {
+std::shared_ptr<grpc::ChannelCredentials> MakeCredentials(
+    const ConnectionCredentials& credentials) {
+  if (!credentials.tls) return grpc::InsecureChannelCredentials();
+  grpc::SslCredentialsOptions options;
+  options.pem_root_certs = credentials.ca_pem;
+  options.pem_cert_chain = credentials.certificate_pem;
+  options.pem_private_key = credentials.key_pem;
+  return grpc::SslCredentials(options);
+}
+
+std::shared_ptr<grpc::Channel> MakeChannel(const std::string& server,
+                                           const ConnectionCredentials& credentials) {
   if (std::getenv("GRPC_VERBOSITY") == nullptr) gpr_set_log_function([](gpr_log_func_args*) {});
   grpc::ChannelArguments arguments;
   arguments.SetMaxReceiveMessageSize(-1);  // the answer to a long text is longer than 4 MiB
-  return grpc::CreateCustomChannel(server, grpc::InsecureChannelCredentials(), arguments);
+  if (!credentials.server_name.empty()) {
+    arguments.SetSslTargetNameOverride(credentials.server_name);
+  }
+  return grpc::CreateCustomChannel(server, MakeCredentials(credentials), arguments);
 }
 
 }  // namespace
 
 struct Connection::Impl {
-  Impl(const std::string& server, double timeout)
-      : timeout_seconds(timeout),
-        channel(MakeChannel(server)),
+  Impl(const ConnectionOptions& options, const ConnectionCredentials& credentials)
+      : timeout_seconds(options.timeout_seconds),
+        authorization(credentials.key.empty() ? "" : absl::StrCat("Bearer ", credentials.key)),
+        channel(MakeChannel(options.server, credentials)),
         generation(channel),
         tokenizer(channel),
         model(channel),
-        experts(channel) {}
+        experts(channel),
+        admin(channel) {}
 
-  void SetDeadline(grpc::ClientContext* context) const {
+  void Prepare(grpc::ClientContext* context) const {
+    if (!authorization.empty()) context->AddMetadata("authorization", authorization);
     if (timeout_seconds <= 0) return;
+    constexpr double kLongestSeconds = 1e9;  // what the clock can add
     context->set_deadline(std::chrono::system_clock::now() +
-                          std::chrono::microseconds(static_cast<int64_t>(timeout_seconds * 1e6)));
+                          std::chrono::microseconds(static_cast<int64_t>(
+                              std::min(timeout_seconds, kLongestSeconds) * 1e6)));
   }
 
   // Calls `method` of `stub`.
@@ -48,38 +73,48 @@ struct Connection::Impl {
                      grpc::Status (Stub::*method)(grpc::ClientContext*, const Request&, Response*),
                      const Request& request, Response* response) {
     grpc::ClientContext context;
-    SetDeadline(&context);
+    Prepare(&context);
     return ToAbslStatus((stub.*method)(&context, request, response));
   }
 
+  template <typename Stub, typename Request, typename Response>
+  absl::Status Stream(Stub& stub,
+                      std::unique_ptr<grpc::ClientReader<Response>> (Stub::*method)(
+                          grpc::ClientContext*, const Request&),
+                      const Request& request, const OnMessage<Response>& on_message) {
+    grpc::ClientContext context;
+    Prepare(&context);
+    const auto reader = (stub.*method)(&context, request);
+    Response message;
+    bool cancelled = false;
+    while (reader->Read(&message)) {
+      if (cancelled || on_message(message)) continue;
+      cancelled = true;
+      context.TryCancel();
+    }
+    const grpc::Status status = reader->Finish();
+    return cancelled ? absl::OkStatus() : ToAbslStatus(status);
+  }
+
   const double timeout_seconds;
+  const std::string authorization;
   std::shared_ptr<grpc::Channel> channel;
   v1::GenerationService::Stub generation;
   v1::TokenizerService::Stub tokenizer;
   v1::ModelService::Stub model;
   v1::ExpertService::Stub experts;
+  v1::AdminService::Stub admin;
 };
 
-Connection::Connection(const std::string& server, double timeout_seconds)
-    : impl_(std::make_unique<Impl>(server, timeout_seconds)) {}
+Connection::Connection(const ConnectionOptions& options, const ConnectionCredentials& credentials)
+    : impl_(std::make_unique<Impl>(options, credentials)) {}
 
 Connection::~Connection() = default;
 
-absl::Status Connection::StreamGenerate(
-    const v1::StreamGenerateRequest& request,
-    const std::function<bool(const v1::StreamGenerateResponse&)>& on_message) {
-  grpc::ClientContext context;
-  impl_->SetDeadline(&context);
-  const auto reader = impl_->generation.StreamGenerate(&context, request);
-  v1::StreamGenerateResponse message;
-  bool cancelled = false;
-  while (reader->Read(&message)) {
-    if (cancelled || on_message(message)) continue;
-    cancelled = true;
-    context.TryCancel();
-  }
-  const grpc::Status status = reader->Finish();
-  return cancelled ? absl::OkStatus() : ToAbslStatus(status);
+absl::Status Connection::StreamGenerate(const v1::StreamGenerateRequest& request,
+                                        const OnMessage<v1::StreamGenerateResponse>& on_message) {
+  return impl_->Stream(impl_->generation, &v1::GenerationService::Stub::StreamGenerate, request,
+                       on_message);
 }
 
 absl::Status Connection::Tokenize(const v1::TokenizeRequest& request,
@@ -110,6 +145,41 @@ absl::Status Connection::GetExpertLoad(const v1::GetExpertLoadRequest& request,
 absl::Status Connection::GetExpertTokens(const v1::GetExpertTokensRequest& request,
                                          v1::GetExpertTokensResponse* response) {
   return impl_->Unary(impl_->experts, &v1::ExpertService::Stub::GetExpertTokens, request, response);
+}
+
+absl::Status Connection::WatchExpertLoad(const v1::WatchExpertLoadRequest& request,
+                                         const OnMessage<v1::WatchExpertLoadResponse>& on_message) {
+  return impl_->Stream(impl_->experts, &v1::ExpertService::Stub::WatchExpertLoad, request,
+                       on_message);
+}
+
+absl::Status Connection::GetPlacement(const v1::GetPlacementRequest& request,
+                                      v1::GetPlacementResponse* response) {
+  return impl_->Unary(impl_->experts, &v1::ExpertService::Stub::GetPlacement, request, response);
+}
+
+absl::Status Connection::ListRanks(const v1::ListRanksRequest& request,
+                                   v1::ListRanksResponse* response) {
+  return impl_->Unary(impl_->admin, &v1::AdminService::Stub::ListRanks, request, response);
+}
+
+absl::Status Connection::WatchRanks(const v1::WatchRanksRequest& request,
+                                    const OnMessage<v1::WatchRanksResponse>& on_message) {
+  return impl_->Stream(impl_->admin, &v1::AdminService::Stub::WatchRanks, request, on_message);
+}
+
+absl::Status Connection::AbortRequest(const v1::AbortRequestRequest& request,
+                                      v1::AbortRequestResponse* response) {
+  return impl_->Unary(impl_->admin, &v1::AdminService::Stub::AbortRequest, request, response);
+}
+
+absl::Status Connection::Drain(const v1::DrainRequest& request, v1::DrainResponse* response) {
+  return impl_->Unary(impl_->admin, &v1::AdminService::Stub::Drain, request, response);
+}
+
+absl::Status Connection::SetLogLevel(const v1::SetLogLevelRequest& request,
+                                     v1::SetLogLevelResponse* response) {
+  return impl_->Unary(impl_->admin, &v1::AdminService::Stub::SetLogLevel, request, response);
 }
 
 }  // namespace moed

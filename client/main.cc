@@ -1,18 +1,21 @@
 // moedctl: talks to a moed daemon.
 #include <cstdio>
+#include <string>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "client/client_options.h"
 #include "client/commands/commands.h"
 #include "client/connection.h"
+#include "client/connection_options.h"
 #include "client/exit_code.h"
 #include "client/output.h"
 
 namespace moed {
 namespace {
 
-absl::Status RunCommand(const ClientOptions& options) {
-  Connection connection(options.server, options.timeout_seconds);
+absl::Status RunCommand(const ClientOptions& options, const ConnectionCredentials& credentials) {
+  Connection connection(options.connection, credentials);
   switch (options.command) {
     case Command::kGenerate:
       return RunGenerate(options, connection);
@@ -24,6 +27,14 @@ absl::Status RunCommand(const ClientOptions& options) {
       return RunModel(options, connection);
     case Command::kExperts:
       return RunExperts(options, connection);
+    case Command::kRanks:
+      return RunRanks(options, connection);
+    case Command::kDrain:
+      return RunDrain(options, connection);
+    case Command::kAbort:
+      return RunAbort(options, connection);
+    case Command::kLogLevel:
+      return RunLogLevel(options, connection);
   }
   return absl::InternalError("no such command");
 }
@@ -34,8 +45,14 @@ int Main(int argc, char** argv) {
     std::fputs(line.text.c_str(), line.exit_code == 0 ? stdout : stderr);
     return line.exit_code;
   }
-  const absl::Status status = RunCommand(line.options);
-  if (!status.ok()) PrintError(status);
+  const absl::StatusOr<ConnectionCredentials> credentials =
+      LoadCredentials(line.options.connection);
+  if (!credentials.ok()) {
+    std::fprintf(stderr, "moedctl: %s\n", std::string(credentials.status().message()).c_str());
+    return kExitUsage;
+  }
+  const absl::Status status = RunCommand(line.options, *credentials);
+  if (!status.ok()) PrintError(status, line.options.json);
   return ClientExitCode(status.code());
 }
 

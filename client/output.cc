@@ -1,7 +1,5 @@
 #include "client/output.h"
 
-#include <unistd.h>
-
 #include <cstdio>
 #include <cstdlib>
 #include <iostream>
@@ -9,28 +7,43 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "client/error_text.h"
+#include "client/live_view.h"
 #include "google/protobuf/util/json_util.h"
 
 namespace moed {
+namespace {
 
-void PrintJson(const google::protobuf::Message& message) {
+std::string JsonLine(const google::protobuf::Message& message) {
   google::protobuf::util::JsonPrintOptions options;
   options.preserve_proto_field_names = true;
   options.always_print_primitive_fields = true;
   std::string line;
-  if (google::protobuf::util::MessageToJsonString(message, &line, options).ok()) {
-    PrintText(line + "\n");
-  }
+  if (!google::protobuf::util::MessageToJsonString(message, &line, options).ok()) return "";
+  return line + "\n";
 }
+
+}  // namespace
+
+void PrintJson(const google::protobuf::Message& message) { PrintText(JsonLine(message)); }
 
 void PrintText(absl::string_view text) {
   std::fwrite(text.data(), 1, text.size(), stdout);
   std::fflush(stdout);
 }
 
-void PrintError(const absl::Status& status) {
-  absl::FPrintF(stderr, "moedctl: %s: %s\n", absl::StatusCodeToString(status.code()),
-                status.message());
+void PrintError(const absl::Status& status, bool json) {
+  if (json) {
+    google::rpc::Status message = ErrorMessage(status);
+    std::string line = JsonLine(message);
+    if (line.empty()) {  // a detail of a type that this program does not know
+      message.clear_details();
+      line = JsonLine(message);
+    }
+    std::fputs(line.c_str(), stderr);
+    return;
+  }
+  absl::FPrintF(stderr, "moedctl: %s\n", FormatError(status));
 }
 
 void PrintStats(const v1::GenerationFinish& finish) {
@@ -54,9 +67,11 @@ void PrintStats(const v1::GenerationFinish& finish) {
   absl::FPrintF(stderr, "%s]\n", text);
 }
 
-bool WantsColor() {
+TextStyle StdoutStyle() {
+  const TerminalSize size = StdoutSize();
   const char* no_color = std::getenv("NO_COLOR");
-  return isatty(STDOUT_FILENO) == 1 && (no_color == nullptr || *no_color == '\0');
+  return {.color = size.rows > 0 && (no_color == nullptr || *no_color == '\0'),
+          .columns = size.columns};
 }
 
 std::string ReadStandardInput() {

@@ -67,7 +67,7 @@ absl::Status RunChat(const ClientOptions& options, Connection& connection) {
     if (status.ok()) continue;
     // A person may say less, or the same again; a script must notice.
     if (!interactive) return status;
-    PrintError(status);
+    PrintError(status, options.json);
   }
   if (interactive) PrintText("\n");
   return absl::OkStatus();

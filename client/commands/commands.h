@@ -12,5 +12,9 @@ absl::Status RunChat(const ClientOptions& options, Connection& connection);
 absl::Status RunTokenize(const ClientOptions& options, Connection& connection);
 absl::Status RunModel(const ClientOptions& options, Connection& connection);
 absl::Status RunExperts(const ClientOptions& options, Connection& connection);
+absl::Status RunRanks(const ClientOptions& options, Connection& connection);
+absl::Status RunDrain(const ClientOptions& options, Connection& connection);
+absl::Status RunAbort(const ClientOptions& options, Connection& connection);
+absl::Status RunLogLevel(const ClientOptions& options, Connection& connection);
 
 }  // namespace moed

@@ -13,6 +13,7 @@
 #include "runtime/checkpoint/error_text.h"
 #include "runtime/checkpoint/read_only_file.h"
 #include "runtime/checkpoint/safetensors_checkpoint.h"
+#include "runtime/checkpoint/weight_digests.h"
 
 namespace moed {
 namespace {
@@ -87,6 +88,11 @@ absl::StatusOr<Checkpoint> Checkpoint::Open(const std::string& path,
   MOED_ASSIGN_OR_RETURN(checkpoint.metadata, ReadConfigs(path, options.format));
   const ModelConfig& config = checkpoint.metadata.config;
   if (options.format == LoadFormat::kDummy) {
+    if (options.verify) {
+      return absl::InvalidArgumentError(
+          "weights that are made up cannot be verified: leave out --verify-checkpoint or "
+          "--load-format dummy");
+    }
     const DType dtype =
         config.checkpoint_dtype == DType::kFloat32 ? DType::kFloat32 : DType::kBFloat16;
     checkpoint.weights = std::make_unique<DummyWeightSource>(options.dummy_seed, dtype);
@@ -95,6 +101,13 @@ absl::StatusOr<Checkpoint> Checkpoint::Open(const std::string& path,
   MOED_ASSIGN_OR_RETURN(std::unique_ptr<SafetensorsCheckpoint> weights,
                         SafetensorsCheckpoint::Open(path));
   MOED_RETURN_IF_ERROR(weights->Verify(config, checkpoint.metadata.warnings));
+  if (options.verify) {
+    const auto& progress = options.verify_progress;
+    MOED_RETURN_IF_ERROR(VerifyDigests(path, weights->index().shards, [&](double fraction) {
+      return progress == nullptr || progress(fraction);
+    }));
+    weights->RefuseNonFinite();
+  }
   checkpoint.metadata.index = weights->index();
   checkpoint.weights = std::move(weights);
   return checkpoint;

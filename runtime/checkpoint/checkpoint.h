@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -27,6 +28,11 @@ absl::StatusOr<LoadFormat> ParseLoadFormat(absl::string_view name);
 struct CheckpointOptions {
   LoadFormat format = LoadFormat::kAuto;
   uint64_t dummy_seed = 0;
+  // Compares the shards with SHA256SUMS where that lies beside them (VerifyDigests), and lets
+  // WeightSource::Load refuse tensors with infinities or NaN. INVALID_ARGUMENT with kDummy.
+  bool verify = false;
+  // While digests are compared: the part that is done; false ends it, CANCELLED. May be unset.
+  std::function<bool(double)> verify_progress = nullptr;
 };
 
 // What can be known without opening the shards: enough for MakeLoadPlan and the tokenizer.

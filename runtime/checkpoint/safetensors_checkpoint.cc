@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <system_error>
@@ -14,6 +15,7 @@
 #include "kernels/core/status.h"
 #include "runtime/checkpoint/error_text.h"
 #include "runtime/checkpoint/expected_tensors.h"
+#include "runtime/checkpoint/finite_weights.h"
 #include "runtime/checkpoint/read_only_file.h"
 
 namespace moed {
@@ -126,8 +128,17 @@ absl::StatusOr<LoadedTensor> SafetensorsCheckpoint::Load(absl::string_view name,
   if (place == index_.shard_of.end()) {
     return TensorError(index_.file, name, ShapeText(shape), "no such tensor");
   }
-  MOED_ASSIGN_OR_RETURN(LoadedTensor tensor,
-                        shards_[static_cast<size_t>(place->second)].Load(name, shape));
+  const SafetensorsFile& file = shards_[static_cast<size_t>(place->second)];
+  MOED_ASSIGN_OR_RETURN(LoadedTensor tensor, file.Load(name, shape));
+  if (refuse_non_finite_) {
+    const std::optional<int64_t> bad = FirstNonFinite(tensor.view);
+    if (bad.has_value()) {
+      return absl::DataLossError(absl::StrCat(file.path(), ": tensor ", QuoteName(name),
+                                              ": expected numbers, found an infinity or NaN at "
+                                              "element ",
+                                              *bad));
+    }
+  }
   loaded_bytes_.fetch_add(tensor.view.bytes(), std::memory_order_relaxed);
   return tensor;
 }

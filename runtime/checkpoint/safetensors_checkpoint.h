@@ -33,6 +33,10 @@ class SafetensorsCheckpoint : public WeightSource {
   // ignoring them would change the maths, else named in `warnings`.
   absl::Status Verify(const ModelConfig& config, std::vector<std::string>& warnings) const;
 
+  // From now on Load reads every element, and answers DATA_LOSS, naming file, tensor and element,
+  // where one is infinite or NaN. Before the first Load.
+  void RefuseNonFinite() { refuse_non_finite_ = true; }
+
   absl::StatusOr<LoadedTensor> Load(absl::string_view name,
                                     const std::vector<int64_t>& shape) override;
 
@@ -47,6 +51,7 @@ class SafetensorsCheckpoint : public WeightSource {
 
   const CheckpointIndex index_;
   const std::vector<SafetensorsFile> shards_;  // in the order of index_.shards
+  bool refuse_non_finite_ = false;
   std::atomic<int64_t> loaded_bytes_{0};
 };
 

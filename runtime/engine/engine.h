@@ -1,6 +1,7 @@
 // The engine: takes requests, runs steps, hands tokens to the output thread.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -11,6 +12,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "runtime/engine/routing_ledger.h"
+#include "runtime/engine/step_statistics.h"
 #include "runtime/output/generation_sink.h"
 #include "runtime/schedule/request.h"
 #include "runtime/schedule/scheduler.h"
@@ -25,6 +27,10 @@ struct EngineStats {
   std::vector<int64_t> cached_kv_blocks;  // [num_ranks] of the free ones
   std::vector<int64_t> total_kv_blocks;   // [num_ranks]
   SchedulerCounters counters;
+  StepStatistics steps;  // from launch to answer
+  // How long the engine thread has been in its present turn; 0 while it waits for work. A turn ends
+  // with a step at the latest, so more than a rank's timeout means that it hangs.
+  std::chrono::steady_clock::duration turn_age{0};
   absl::Status fault;  // OK, or why the ranks are broken for good; for operators, not clients
 };
 
@@ -45,10 +51,10 @@ class Engine {
   // max_tokens together within the model's positions.
   virtual absl::Status Submit(GenerationRequest request, std::shared_ptr<GenerationSink> sink) = 0;
 
-  // Ends a request with `reason`; its KV blocks are free within one step. A request that is
-  // unknown or already ended is ignored. Between the end of a request and OnFinish's return its id
-  // may already be another request's, which this would end: a front end uses CancelOwn.
-  virtual void Cancel(absl::string_view request_id, absl::Status reason) = 0;
+  // Ends a request with `reason`; its KV blocks are free within one step. False: none with this id
+  // is live. Between the end of a request and OnFinish's return its id may already be another
+  // request's, which this would end: a front end uses CancelOwn.
+  virtual bool Cancel(absl::string_view request_id, absl::Status reason) = 0;
 
   // The same for a caller that may come late: only the request that was submitted with `sink` is
   // ended, not another one that has taken the id since. The caller holds the sink, so that no other

@@ -121,11 +121,13 @@ absl::Status EngineImpl::Submit(GenerationRequest request, std::shared_ptr<Gener
   return absl::OkStatus();
 }
 
-void EngineImpl::Cancel(absl::string_view request_id, absl::Status reason) {
+bool EngineImpl::Cancel(absl::string_view request_id, absl::Status reason) {
   MOED_CHECK(!reason.ok(), "a request is cancelled without a reason");
   MutexLock lock(mutex_);
   const auto found = live_ids_.find(std::string(request_id));
-  if (found != live_ids_.end()) scheduler_.End(found->second.id, reason);
+  if (found == live_ids_.end()) return false;
+  scheduler_.End(found->second.id, reason);
+  return true;
 }
 
 void EngineImpl::CancelOwn(absl::string_view request_id, const GenerationSink* sink,
@@ -160,6 +162,7 @@ void EngineImpl::OnClosing(const Closing& closing) {
 
 EngineStats EngineImpl::Stats() const {
   EngineStats stats;
+  const TimePoint now = options_.now();
   MutexLock lock(mutex_);
   stats.requests_waiting = scheduler_.num_waiting();
   stats.requests_running = scheduler_.num_running();
@@ -169,6 +172,8 @@ EngineStats EngineImpl::Stats() const {
     stats.cached_kv_blocks.push_back(scheduler_.blocks(rank).num_cached());
     stats.total_kv_blocks.push_back(scheduler_.blocks(rank).num_blocks());
   }
+  stats.steps = steps_;
+  if (turn_began_at_.has_value()) stats.turn_age = now - *turn_began_at_;
   stats.fault = fault_;
   return stats;
 }

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -68,7 +69,7 @@ class EngineImpl : public Engine {
   ~EngineImpl() override;
 
   absl::Status Submit(GenerationRequest request, std::shared_ptr<GenerationSink> sink) override;
-  void Cancel(absl::string_view request_id, absl::Status reason) override;
+  bool Cancel(absl::string_view request_id, absl::Status reason) override;
   void CancelOwn(absl::string_view request_id, const GenerationSink* sink,
                  absl::Status reason) override;
   void BeginDrain() override;
@@ -82,14 +83,22 @@ class EngineImpl : public Engine {
     const GenerationSink* sink = nullptr;  // which request it is, and nothing else
   };
 
+  // A step that is launched and not awaited.
+  struct RunningStep {
+    StepPhase phase = StepPhase::kDecode;
+    int64_t num_rows = 0;
+    TimePoint launched_at;
+  };
+
   // The engine thread.
   void Run();
   // Plans a step; waits for work unless one runs. False: shutting down.
   bool PlanStep(bool is_running, StepPlan* plan);
-  // Waits for the step that runs, if one does, launches the next, if there is one, and hands out
+  // Waits for the step that runs, if one does, launches the next, if it has rows, and hands out
   // what the first gave. On an error nothing runs.
-  absl::Status ChangeSteps(std::vector<RankBatch> next, bool has_next, bool* is_running);
-  absl::Status CommitStep(absl::Span<const RankResult> results);
+  absl::Status ChangeSteps(StepPlan next, std::optional<RunningStep>* running);
+  absl::Status CommitStep(const RunningStep& step, TimePoint answered_at,
+                          absl::Span<const RankResult> results);
   // Ends every request and refuses new ones.
   void EndAll(const absl::Status& status);
   void EnterFault(const absl::Status& fault);
@@ -112,6 +121,9 @@ class EngineImpl : public Engine {
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   absl::Status stop_reason_ ABSL_GUARDED_BY(mutex_);
   absl::Status fault_ ABSL_GUARDED_BY(mutex_);
+  StepStatistics steps_ ABSL_GUARDED_BY(mutex_);
+  // When the engine thread's present turn began; unset while it waits for work.
+  std::optional<TimePoint> turn_began_at_ ABSL_GUARDED_BY(mutex_);
 
   OutputThread output_;
   Mutex join_mutex_;  // one Shutdown at a time

@@ -11,17 +11,16 @@
 namespace moed {
 
 void EngineImpl::Run() {
-  bool is_running = false;  // a step is launched and not awaited
+  std::optional<RunningStep> running;
   StepPlan plan;
-  while (PlanStep(is_running, &plan)) {
+  while (PlanStep(running.has_value(), &plan)) {
     output_.PostTimeouts(std::move(plan.timeouts));
     output_.PostEnds(std::move(plan.ended));
-    const absl::Status status =
-        ChangeSteps(std::move(plan.batches), plan.num_rows > 0, &is_running);
+    const absl::Status status = ChangeSteps(std::move(plan), &running);
     if (!status.ok()) EnterFault(status);
   }
   // Nobody asks any more for what the last step gave; only the ranks must be through with it.
-  if (is_running) group_->Await().IgnoreError();
+  if (running.has_value()) group_->Await().IgnoreError();
   absl::Status reason;
   {
     MutexLock lock(mutex_);
@@ -36,45 +35,51 @@ bool EngineImpl::PlanStep(bool is_running, StepPlan* plan) {
   // time; output that takes longer than a step would hold the engine up in any case.
   output_.Flush();
   MutexLock lock(mutex_);
+  turn_began_at_.reset();
   // An idle engine has no request, hence no deadline to wake for.
   while (!stopping_ && !is_running && !scheduler_.HasWork()) wake_.Wait(mutex_);
   if (stopping_) return false;
-  *plan = scheduler_.Plan(options_.now());
+  const TimePoint now = options_.now();
+  turn_began_at_ = now;
+  *plan = scheduler_.Plan(now);
   MOED_CHECK(plan->num_rows > 0 || is_running || !scheduler_.HasWork(),
              "requests wait and nothing runs");
   return true;
 }
 
-absl::Status EngineImpl::ChangeSteps(std::vector<RankBatch> next, bool has_next, bool* is_running) {
-  std::optional<std::vector<RankResult>> results;
-  if (*is_running) {
-    *is_running = false;
+absl::Status EngineImpl::ChangeSteps(StepPlan next, std::optional<RunningStep>* running) {
+  const std::optional<RunningStep> before = std::exchange(*running, std::nullopt);
+  std::vector<RankResult> results;
+  if (before.has_value()) {
     MOED_ASSIGN_OR_RETURN(results, group_->Await());
   }
+  const TimePoint now = options_.now();
   absl::Status launched;
-  if (has_next) {
+  if (next.num_rows > 0) {
+    const RunningStep step = {PhaseOf(next.batches), next.num_rows, now};
     // Before the commit, which the plan was made without: the ranks wait for as little as can be.
-    launched = group_->Launch(std::move(next));
-    *is_running = launched.ok();
+    launched = group_->Launch(std::move(next.batches));
+    if (launched.ok()) *running = step;
   }
-  if (results.has_value()) {
-    absl::Status committed = CommitStep(*results);
+  if (before.has_value()) {
+    absl::Status committed = CommitStep(*before, now, results);
     if (!committed.ok()) {
-      if (*is_running) group_->Await().IgnoreError();
-      *is_running = false;
+      if (running->has_value()) group_->Await().IgnoreError();
+      running->reset();
       return committed;
     }
   }
   return launched;
 }
 
-absl::Status EngineImpl::CommitStep(absl::Span<const RankResult> results) {
-  const TimePoint now = options_.now();
-  MOED_RETURN_IF_ERROR(ledger_->Add(results, now));
+absl::Status EngineImpl::CommitStep(const RunningStep& step, TimePoint answered_at,
+                                    absl::Span<const RankResult> results) {
+  MOED_RETURN_IF_ERROR(ledger_->Add(results, answered_at));
   StepOutput output;
   {
     MutexLock lock(mutex_);
-    MOED_ASSIGN_OR_RETURN(output, scheduler_.Commit(results, now));
+    MOED_ASSIGN_OR_RETURN(output, scheduler_.Commit(results, answered_at));
+    steps_.Add(step.phase, answered_at - step.launched_at, step.num_rows);
   }
   output_.PostStep(std::move(output));
   return absl::OkStatus();

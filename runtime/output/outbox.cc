@@ -1,5 +1,6 @@
 #include "runtime/output/outbox.h"
 
+#include <algorithm>
 #include <iterator>
 #include <utility>
 
@@ -63,11 +64,13 @@ bool Outbox::TakeFirst(int32_t choice) {
 void Outbox::Add(GenerationDelta delta, size_t bytes, size_t counted_bytes) {
   pending_bytes_ += bytes;
   counted_bytes_ += counted_bytes;
-  for (Waiting& waiting : waiting_) {
-    if (waiting.delta.choice != delta.choice) continue;
-    Join(std::move(delta), &waiting.delta);
-    waiting.bytes += bytes;
-    waiting.counted_bytes += counted_bytes;
+  const auto last = std::find_if(
+      waiting_.rbegin(), waiting_.rend(),
+      [&delta](const Waiting& waiting) { return waiting.delta.choice == delta.choice; });
+  if (last != waiting_.rend() && last->bytes + bytes <= kMaxJoinedBytes) {
+    Join(std::move(delta), &last->delta);
+    last->bytes += bytes;
+    last->counted_bytes += counted_bytes;
     return;
   }
   waiting_.push_back({std::move(delta), bytes, counted_bytes});
@@ -119,7 +122,7 @@ std::optional<OutboxMessage> Outbox::Pop() {
     pending_bytes_ -= oldest.bytes;
     counted_bytes_ -= oldest.counted_bytes;
     message.delta = std::move(oldest.delta);
-    waiting_.pop_front();
+    waiting_.erase(waiting_.begin());
   }
   if (waiting_.empty() && end_ && !end_taken_) {
     message.end = end_;

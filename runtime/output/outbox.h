@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstddef>
-#include <deque>
 #include <functional>
 #include <optional>
 #include <vector>
@@ -15,13 +14,13 @@ namespace moed {
 
 // What the writer takes out. At least one of the two is set.
 struct OutboxMessage {
-  std::optional<GenerationDelta> delta;  // all that waited of one continuation, in one
+  std::optional<GenerationDelta> delta;  // what waited of one continuation, in one
   std::optional<GenerationFinish> end;   // with the last message; not OK: alone
 };
 
 // The sink of one request. Deltas of a continuation that wait are joined, those of different ones
-// never, so a slow reader gets fewer and larger messages. The continuation that has waited longest
-// is taken out first. Thread-safe; nothing blocks.
+// never, so a slow reader gets fewer and larger messages; up to kMaxJoinedBytes, as clients take
+// messages up to a limit. What has waited longest is taken out first. Thread-safe; nothing blocks.
 //
 // A reader for whom more than `max_bytes` wait is cut off: what waits is dropped, OnDelta says
 // false, and the end alone remains. An empty box takes any delta, and the first delta of each
@@ -34,6 +33,9 @@ struct OutboxMessage {
 // that call has returned.
 class Outbox : public GenerationSink {
  public:
+  // Of a message that was joined, as DeltaBytes. gRPC's clients take 4 MiB unless told otherwise.
+  static constexpr size_t kMaxJoinedBytes = size_t{256} << 10;
+
   // max_bytes >= 1, of DeltaBytes.
   Outbox(size_t max_bytes, std::function<void()> on_ready);
 
@@ -69,7 +71,8 @@ class Outbox : public GenerationSink {
   const size_t max_bytes_;
   const std::function<void()> on_ready_;
   mutable Mutex mutex_;
-  std::deque<Waiting> waiting_ ABSL_GUARDED_BY(mutex_);  // one per continuation, oldest first
+  // Oldest first. Mostly of one element, for which a vector keeps its memory.
+  std::vector<Waiting> waiting_ ABSL_GUARDED_BY(mutex_);
   std::vector<bool> has_begun_ ABSL_GUARDED_BY(mutex_);  // by continuation, as far as known
   size_t pending_bytes_ ABSL_GUARDED_BY(mutex_) = 0;
   size_t counted_bytes_ ABSL_GUARDED_BY(mutex_) = 0;

@@ -19,14 +19,18 @@ Tokenizer::Tokenizer(Vocabulary vocabulary)
 
 absl::StatusOr<std::unique_ptr<Tokenizer>> Tokenizer::Load(const std::string& path) {
   MOED_ASSIGN_OR_RETURN(SentencePieceModel model, SentencePieceModel::Load(path));
-  MOED_ASSIGN_OR_RETURN(Vocabulary vocabulary, Vocabulary::Create(std::move(model), path));
-  return absl::WrapUnique(new Tokenizer(std::move(vocabulary)));
+  return Create(std::move(model), path);
 }
 
 absl::StatusOr<std::unique_ptr<Tokenizer>> Tokenizer::FromBytes(absl::string_view bytes,
                                                                 absl::string_view file) {
   MOED_ASSIGN_OR_RETURN(SentencePieceModel model, SentencePieceModel::Parse(bytes, file));
-  MOED_ASSIGN_OR_RETURN(Vocabulary vocabulary, Vocabulary::Create(std::move(model), file));
+  return Create(std::move(model), file);
+}
+
+absl::StatusOr<std::unique_ptr<Tokenizer>> Tokenizer::Create(SentencePieceModel model,
+                                                             absl::string_view name) {
+  MOED_ASSIGN_OR_RETURN(Vocabulary vocabulary, Vocabulary::Create(std::move(model), name));
   return absl::WrapUnique(new Tokenizer(std::move(vocabulary)));
 }
 

@@ -42,6 +42,9 @@ class Tokenizer {
   // The same from a file's contents; `file` only names it in errors.
   static absl::StatusOr<std::unique_ptr<Tokenizer>> FromBytes(absl::string_view bytes,
                                                               absl::string_view file);
+  // The same from what such a file would say; `name` stands for the file in errors.
+  static absl::StatusOr<std::unique_ptr<Tokenizer>> Create(SentencePieceModel model,
+                                                           absl::string_view name);
 
   Tokenizer(const Tokenizer&) = delete;
   Tokenizer& operator=(const Tokenizer&) = delete;

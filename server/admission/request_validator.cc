@@ -5,17 +5,34 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_split.h"
 #include "kernels/core/status.h"
 #include "server/admission/field_rules.h"
 #include "server/admission/sampling_rules.h"
 #include "server/admission/stopping_rules.h"
 #include "server/admission/supported_fields.h"
+#include "server/errors/error_details.h"
 
 namespace moed {
 namespace {
 
 constexpr size_t kMaxRequestIdBytes = 128;
 constexpr int32_t kMaxPriority = 100;
+
+// ChatFormat's "messages[2].role: expected ..." as an error of the request.
+absl::Status ChatError(const absl::Status& error) {
+  const std::string text = absl::StrCat("chat.", error.message());
+  const auto [field, description] = std::pair<absl::string_view, absl::string_view>(
+      absl::StrSplit(text, absl::MaxSplits(": ", 1)));
+  return WithField(absl::Status(error.code(), text), field, description);
+}
+
+absl::Status PromptTooLong(absl::string_view field, size_t tokens, int32_t limit) {
+  const absl::Status error = FieldError(field, absl::StrCat("is too long: the prompt has ", tokens,
+                                                            " tokens, the context is ", limit));
+  return WithReason(error, kReasonPromptTooLong,
+                    {{"limit", absl::StrCat(limit)}, {"actual", absl::StrCat(tokens)}});
+}
 
 }  // namespace
 
@@ -29,7 +46,7 @@ absl::StatusOr<RenderedChat> RenderChatPrompt(const v1::ChatPrompt& chat, const 
                                               const RequestLimits& limits) {
   if (model.tokenizer == nullptr) return NoTokenizerError("chat");
   if (!model.chat_format.has_value()) {
-    return absl::FailedPreconditionError("chat: this model has no chat format");
+    return FeatureOff(absl::FailedPreconditionError("chat: this model has no chat format"), "chat");
   }
   MOED_RETURN_IF_ERROR(CheckCount("chat.messages", chat.messages_size(), limits.chat_messages));
   std::vector<ChatMessage> messages;
@@ -37,10 +54,7 @@ absl::StatusOr<RenderedChat> RenderChatPrompt(const v1::ChatPrompt& chat, const 
     messages.push_back({message.role(), message.content()});
   }
   absl::StatusOr<RenderedChat> rendered = model.chat_format->Render(messages);
-  if (!rendered.ok()) {
-    return absl::Status(rendered.status().code(),
-                        absl::StrCat("chat.", rendered.status().message()));
-  }
+  if (!rendered.ok()) return ChatError(rendered.status());
   return rendered;
 }
 
@@ -76,7 +90,7 @@ absl::StatusOr<std::vector<int32_t>> RequestValidator::PromptTokens(
       field = "text";
       if (model.tokenizer == nullptr) return NoTokenizerError(field);
       if (request.text().empty()) {
-        return absl::InvalidArgumentError("text must not be empty");
+        return FieldError(field, "must not be empty");
       }
       tokens = model.tokenizer->Encode(request.text(), {.add_bos = true});
       break;
@@ -94,15 +108,13 @@ absl::StatusOr<std::vector<int32_t>> RequestValidator::PromptTokens(
       break;
     }
     case v1::GenerateRequest::PROMPT_NOT_SET:
-      return absl::InvalidArgumentError("prompt: one of text, token_ids and chat is needed");
+      return FieldError("prompt", "must be set: one of text, token_ids and chat is needed");
   }
   if (tokens.empty()) {
-    return absl::InvalidArgumentError(absl::StrCat(field, " must have at least one token"));
+    return FieldError(field, "must have at least one token");
   }
   if (static_cast<int64_t>(tokens.size()) > model.context_tokens) {
-    return absl::InvalidArgumentError(absl::StrCat(field, ": the prompt has ", tokens.size(),
-                                                   " tokens, the context is ",
-                                                   model.context_tokens));
+    return PromptTooLong(field, tokens.size(), model.context_tokens);
   }
   return tokens;
 }
@@ -134,9 +146,10 @@ absl::Status RequestValidator::Response(const v1::ResponseOptions& response,
     result.skip_special_tokens = response.skip_special_tokens();
   }
   if (response.routed_experts() && !limits_.routed_experts) {
-    return absl::PermissionDeniedError(
-        "response.routed_experts is off on this server; its operator can allow it with "
-        "--allow-routed-experts");
+    return FeatureOff(absl::PermissionDeniedError(
+                          "response.routed_experts is off on this server; its operator can allow "
+                          "it with --allow-routed-experts"),
+                      "response.routed_experts");
   }
   result.routed_experts = response.routed_experts();
   return absl::OkStatus();
@@ -165,9 +178,8 @@ absl::StatusOr<SchedulingParams> RequestValidator::Scheduling(
 
 absl::StatusOr<CacheParams> RequestValidator::Cache(const v1::CacheParams& cache) const {
   if (cache.salt().size() > static_cast<size_t>(limits_.cache_salt_bytes)) {
-    return absl::InvalidArgumentError(absl::StrCat("cache.salt must have at most ",
-                                                   limits_.cache_salt_bytes, " bytes, got ",
-                                                   cache.salt().size()));
+    return FieldError("cache.salt", absl::StrCat("must have at most ", limits_.cache_salt_bytes,
+                                                 " bytes, got ", cache.salt().size()));
   }
   return CacheParams{.bypass = cache.bypass(), .salt = cache.salt()};
 }
@@ -177,9 +189,9 @@ absl::StatusOr<std::string> RequestValidator::RequestId(absl::string_view reques
   const bool printable =
       std::all_of(requested.begin(), requested.end(), [](char c) { return c > 0x20 && c < 0x7f; });
   if (!printable || requested.size() > kMaxRequestIdBytes) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "request_id must be 1 to ", kMaxRequestIdBytes,
-        " printable ASCII characters without spaces, got ", requested.size(), " bytes"));
+    return FieldError("request_id", absl::StrCat("must be 1 to ", kMaxRequestIdBytes,
+                                                 " printable ASCII characters without spaces, got ",
+                                                 requested.size(), " bytes"));
   }
   return std::string(requested);
 }

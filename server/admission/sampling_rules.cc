@@ -46,8 +46,8 @@ absl::StatusOr<std::vector<TokenBias>> LogitBias(const v1::SamplingParams& sampl
   std::vector<TokenBias> result;
   for (const auto& [id, bias] : sampling.logit_bias()) {
     if (static_cast<int64_t>(id) >= vocab_size) {
-      return absl::InvalidArgumentError(
-          absl::StrCat(kField, " has the token id ", id, ", ids must be in [0, ", vocab_size, ")"));
+      return FieldError(
+          kField, absl::StrCat("has the token id ", id, ", ids must be in [0, ", vocab_size, ")"));
     }
     MOED_RETURN_IF_ERROR(
         CheckRange(absl::StrCat(kField, "[", id, "]"), bias, -kMaxLogitBias, kMaxLogitBias));
@@ -81,8 +81,7 @@ absl::StatusOr<std::vector<std::vector<int32_t>>> BadWords(const v1::SamplingPar
     if (tokenizer == nullptr) return NoTokenizerError(kField);
     std::vector<std::vector<int32_t>> words = EncodeBadWord(text, *tokenizer);
     if (words.empty()) {
-      return absl::InvalidArgumentError(
-          absl::StrCat(kField, "[", index, "] must have more than spaces"));
+      return FieldError(absl::StrCat(kField, "[", index, "]"), "must have more than spaces");
     }
     std::move(words.begin(), words.end(), std::back_inserter(result));
   }

@@ -19,8 +19,8 @@ absl::Status SetLengths(const v1::StoppingParams& stopping, const ServedModel& m
   result->min_tokens = stopping.min_tokens();
   MOED_RETURN_IF_ERROR(CheckRange("stopping.max_tokens", result->max_tokens, 1, kMaxInt));
   if (result->min_tokens < 0 || result->min_tokens > result->max_tokens) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("stopping.min_tokens must be in [0, max_tokens], got ", result->min_tokens));
+    return FieldError("stopping.min_tokens",
+                      absl::StrCat("must be in [0, max_tokens], got ", result->min_tokens));
   }
   if (!stopping.has_max_tokens()) {
     result->max_tokens = std::max(limits.default_max_tokens, result->min_tokens);

@@ -9,6 +9,7 @@
 #include "absl/types/span.h"
 #include "google/protobuf/descriptor.h"
 #include "google/protobuf/message.h"
+#include "server/admission/field_rules.h"
 
 namespace moed {
 namespace {
@@ -49,8 +50,10 @@ absl::Status Check(const Message& message, absl::string_view path,
   for (const FieldDescriptor* field : fields) {
     const absl::string_view name(field->name());
     if (std::find(supported.begin(), supported.end(), name) == supported.end()) {
-      return absl::FailedPreconditionError(
-          absl::StrCat(path, name, " is not supported by this build"));
+      const std::string field_path = absl::StrCat(path, name);
+      return FeatureOff(absl::FailedPreconditionError(
+                            absl::StrCat(field_path, " is not supported by this build")),
+                        field_path);
     }
   }
   return absl::OkStatus();

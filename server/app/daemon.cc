@@ -4,12 +4,10 @@
 #include <cmath>
 #include <csignal>
 #include <fstream>
-#include <random>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "absl/strings/str_join.h"
 #include "absl/time/time.h"
 #include "kernels/core/status.h"
 #include "server/app/exit_code.h"
@@ -31,20 +29,17 @@ constexpr std::chrono::milliseconds kFaultPatience{2000};
 // For what has ended in the engine but not yet reached its client.
 constexpr absl::Duration kFlushGrace = absl::Seconds(2);
 
-uint64_t RandomBits() {
-  thread_local std::random_device device;
-  return (uint64_t{device()} << 32) | device();
-}
-
 std::string Text(const absl::Status& status) { return std::string(status.message()); }
 
 }  // namespace
 
-Daemon::Daemon(const DaemonOptions& options, Log* log)
+Daemon::Daemon(const DaemonOptions& options, Log* log,
+               std::function<ParsedCommandLine()> read_again)
     : options_(options),
       log_(log),
-      signals_([this](int number) { OnSignal(number); }),
-      validator_(options.limits, RandomBits) {}
+      read_again_(std::move(read_again)),
+      service_manager_(ServiceManagerSettings::FromEnvironment()),
+      signals_([this](int number) { OnSignal(number); }) {}
 
 Daemon::~Daemon() {
   cancel_load_ = true;
@@ -53,10 +48,45 @@ Daemon::~Daemon() {
 
 void Daemon::OnSignal(int number) {
   if (number == SIGHUP) {
-    log_->Info("SIGHUP is ignored: there is nothing to load again");
+    Reload();
+  } else {
+    events_.PostSignal();
+  }
+}
+
+void Daemon::Reload() {
+  log_->Info("SIGHUP: reading keys, certificates and the log level again");
+  Told(service_manager_.Reloading());
+  ReloadLogLevel();
+  {
+    MutexLock lock(reload_mutex_);
+    if (reloadable_ != nullptr) reloadable_->Reload();
+  }
+  if (lifecycle_.phase() == LifecyclePhase::kReady) Told(service_manager_.Ready("serving"));
+}
+
+void Daemon::ReloadLogLevel() {
+  const ParsedCommandLine settings = read_again_();
+  if (!settings.run) {
+    log_->Error(absl::StrCat("the log level stays as it was: ", settings.text));
     return;
   }
-  events_.PostSignal();
+  const absl::Status status = SetLogLevel(settings.options.log_level);
+  if (!status.ok()) log_->Error(Text(status));
+}
+
+void Daemon::Told(const absl::Status& status) {
+  if (!status.ok()) log_->Warning(absl::StrCat("the service manager: ", Text(status)));
+}
+
+void Daemon::BeginDrain(std::optional<std::chrono::milliseconds> timeout) {
+  events_.PostDrain(timeout);
+}
+
+absl::Status Daemon::SetLogLevel(absl::string_view level) {
+  MOED_ASSIGN_OR_RETURN(const LogLevel parsed, ParseLogLevel(level));
+  log_->SetLevel(parsed);
+  return absl::OkStatus();
 }
 
 int Daemon::Run(bool* must_exit_now) {
@@ -74,8 +104,8 @@ int Daemon::Run(bool* must_exit_now) {
   absl::StatusOr<Serving> started = events_.TakeStarted();
   if (!started.ok()) {
     log_->Error(absl::StrCat("the model cannot be served: ", Text(started.status())));
-    state_.Close("the server is shutting down");
-    server_->Shutdown(absl::ZeroDuration());
+    Close();
+    front_ends_->StopGrpc(absl::ZeroDuration());
     return ExitCodeOf(started.status().code());
   }
   const std::chrono::duration<double> took = steady_clock::now() - begin;
@@ -84,17 +114,25 @@ int Daemon::Run(bool* must_exit_now) {
 }
 
 absl::Status Daemon::Listen() {
-  GrpcServerOptions server;
-  server.listen = options_.listen;
-  server.reflection = options_.grpc_reflection || AllLoopback(options_.listen);
-  server.stream_buffer_bytes = options_.stream_buffer_bytes;
-  MOED_ASSIGN_OR_RETURN(server_, GrpcServer::Start(server, &state_, &validator_));
-  for (size_t i = 0; i < options_.listen.size(); ++i) {
-    const std::string& address = options_.listen[i];
-    log_->Info(absl::StrCat("listening for gRPC on ", address.substr(0, address.rfind(':')), ":",
-                            server_->ports()[i]));
+  MOED_ASSIGN_OR_RETURN(
+      front_ends_,
+      FrontEnds::Start(options_,
+                       {.state = &state_, .lifecycle = &lifecycle_, .admin = this, .log = log_}));
+  {
+    MutexLock lock(reload_mutex_);
+    reloadable_ = front_ends_.get();
   }
+  LogAddresses("gRPC", options_.listen, front_ends_->grpc_ports());
+  LogAddresses("HTTP (probes, metrics, page)", options_.admin_listen, front_ends_->admin_ports());
   return WritePortFile();
+}
+
+void Daemon::LogAddresses(absl::string_view what, const std::vector<std::string>& listen,
+                          const std::vector<int>& ports) const {
+  for (size_t i = 0; i < listen.size(); ++i) {
+    log_->Info(absl::StrCat("listening for ", what, " on ",
+                            listen[i].substr(0, listen[i].rfind(':')), ":", ports[i]));
+  }
 }
 
 absl::Status Daemon::WritePortFile() const {
@@ -103,7 +141,8 @@ absl::Status Daemon::WritePortFile() const {
   const std::string partial = options_.port_file + ".partial";
   {
     std::ofstream file(partial);
-    file << absl::StrJoin(server_->ports(), "\n") << "\n";
+    for (const int port : front_ends_->grpc_ports()) file << port << "\n";
+    for (const int port : front_ends_->admin_ports()) file << port << "\n";
     if (!file.flush()) {
       return absl::InvalidArgumentError(
           absl::StrCat("--port-file: cannot write ", options_.port_file));
@@ -121,6 +160,7 @@ void Daemon::Load() {
   ModelStartHooks hooks;
   hooks.on_progress = [&](const RankProgress& progress) {
     reporter.Report(progress);
+    lifecycle_.ReportLoad(progress);
     return !cancel_load_.load();
   };
   hooks.on_info = [&](absl::string_view line) {
@@ -137,9 +177,10 @@ void Daemon::Load() {
 
 int Daemon::EndWhileLoading(bool* must_exit_now) {
   log_->Info("stopped by a signal while loading");
+  Told(service_manager_.Stopping("stopped while loading"));
   cancel_load_ = true;
-  state_.Close("the server is shutting down");
-  server_->Shutdown(absl::ZeroDuration());
+  Close();
+  front_ends_->StopGrpc(absl::ZeroDuration());
   // Cancelled between tensors; one that takes too long is left behind.
   *must_exit_now = !events_.WaitForStart(steady_clock::now() + kCancelLoadTimeout);
   if (*must_exit_now) log_->Warning("loading does not stop; the process ends under it");
@@ -149,9 +190,14 @@ int Daemon::EndWhileLoading(bool* must_exit_now) {
 int Daemon::Serve(Serving serving, bool* must_exit_now) {
   const std::shared_ptr<Engine> engine = serving.engine;
   state_.SetServing(std::move(serving));
-  server_->SetServing(true);
+  lifecycle_.Enter(LifecyclePhase::kReady);
+  front_ends_->SetServing(true);
+  Told(service_manager_.Ready("serving"));
+  service_manager_.StartWatchdog([this] { return front_ends_->IsAlive(); });
   events_.WaitForSignalOrFault();
-  server_->SetServing(false);
+  lifecycle_.Enter(events_.fault().ok() ? LifecyclePhase::kDraining : LifecyclePhase::kFailed);
+  front_ends_->SetServing(false);
+  Told(service_manager_.Stopping("draining"));
   if (events_.fault().ok()) Drain(engine.get());
 
   *must_exit_now = !Stop(engine);
@@ -169,11 +215,16 @@ int Daemon::Serve(Serving serving, bool* must_exit_now) {
   return kExitRankFailed;
 }
 
+void Daemon::Close() {
+  lifecycle_.Enter(LifecyclePhase::kStopped);
+  state_.Close("the server is shutting down");
+}
+
 bool Daemon::Stop(const std::shared_ptr<Engine>& engine) {
   std::thread ending([this, engine] {
     engine->Shutdown(absl::UnavailableError("the server is shutting down"));
-    server_->Shutdown(events_.signals() > 1 ? absl::ZeroDuration() : kFlushGrace);
-    state_.Close("the server is shutting down");
+    front_ends_->StopGrpc(events_.signals() > 1 ? absl::ZeroDuration() : kFlushGrace);
+    Close();
     events_.PostStopped();
   });
   const bool stopped = events_.WaitForStopped(kSecondSignalPatience, kFaultPatience);
@@ -186,9 +237,9 @@ bool Daemon::Stop(const std::shared_ptr<Engine>& engine) {
 }
 
 void Daemon::Drain(Engine* engine) {
-  const auto deadline = steady_clock::now() +
-                        std::chrono::milliseconds(
-                            static_cast<int64_t>(std::ceil(options_.drain_timeout_seconds * 1000)));
+  const std::chrono::milliseconds configured(
+      static_cast<int64_t>(std::ceil(options_.drain_timeout_seconds * 1000)));
+  const auto deadline = steady_clock::now() + events_.drain_timeout().value_or(configured);
   engine->BeginDrain();
   const EngineStats stats = engine->Stats();
   log_->Info(absl::StrCat("draining: ", stats.requests_running, " requests run, ",

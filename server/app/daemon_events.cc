@@ -13,6 +13,14 @@ void DaemonEvents::PostSignal() {
   changed_.NotifyAll();
 }
 
+void DaemonEvents::PostDrain(std::optional<std::chrono::milliseconds> timeout) {
+  MutexLock lock(mutex_);
+  if (drain_) return;
+  drain_ = true;
+  drain_timeout_ = timeout;
+  changed_.NotifyAll();
+}
+
 void DaemonEvents::PostStarted(absl::StatusOr<Serving> started) {
   MutexLock lock(mutex_);
   started_ = std::move(started);
@@ -33,12 +41,12 @@ void DaemonEvents::PostStopped() {
 
 void DaemonEvents::WaitForStartOrSignal() {
   MutexLock lock(mutex_);
-  while (!started_.has_value() && signals_ == 0) changed_.Wait(mutex_);
+  while (!started_.has_value() && signals_ == 0 && !drain_) changed_.Wait(mutex_);
 }
 
 void DaemonEvents::WaitForSignalOrFault() {
   MutexLock lock(mutex_);
-  while (signals_ == 0 && fault_.ok()) changed_.Wait(mutex_);
+  while (signals_ == 0 && !drain_ && fault_.ok()) changed_.Wait(mutex_);
 }
 
 bool DaemonEvents::WaitForHurry(TimePoint deadline) {
@@ -73,6 +81,11 @@ bool DaemonEvents::WaitForStopped(std::chrono::milliseconds after_signal,
     }
   }
   return true;
+}
+
+std::optional<std::chrono::milliseconds> DaemonEvents::drain_timeout() const {
+  MutexLock lock(mutex_);
+  return drain_timeout_;
 }
 
 int DaemonEvents::signals() const {

@@ -17,14 +17,17 @@ namespace moed {
 class DaemonEvents {
  public:
   void PostSignal();
+  // An administrator asks for a drain, with this timeout where there is one. As a first signal, but
+  // a signal that follows (a supervisor's, which does not know) is not the second.
+  void PostDrain(std::optional<std::chrono::milliseconds> timeout);
   void PostStarted(absl::StatusOr<Serving> started);
   void PostFault(const absl::Status& fault);
   // Engine and server have ended.
   void PostStopped();
 
-  // Waits until the model has started (or not) or a signal has come.
+  // Waits until the model has started (or not), or a signal or a drain has come.
   void WaitForStartOrSignal();
-  // Waits until a signal has come or the ranks have failed.
+  // Waits until a signal or a drain has come or the ranks have failed.
   void WaitForSignalOrFault();
   // Waits until there is more than one signal, the ranks have failed, or `deadline`. False: the
   // deadline passed.
@@ -37,6 +40,7 @@ class DaemonEvents {
                       std::chrono::milliseconds after_fault);
 
   int signals() const;
+  std::optional<std::chrono::milliseconds> drain_timeout() const;
   bool started() const;
   absl::Status fault() const;
   // Once, after started().
@@ -46,6 +50,8 @@ class DaemonEvents {
   mutable Mutex mutex_;
   CondVar changed_;
   int signals_ ABSL_GUARDED_BY(mutex_) = 0;
+  bool drain_ ABSL_GUARDED_BY(mutex_) = false;
+  std::optional<std::chrono::milliseconds> drain_timeout_ ABSL_GUARDED_BY(mutex_);
   std::optional<absl::StatusOr<Serving>> started_ ABSL_GUARDED_BY(mutex_);
   bool stopped_ ABSL_GUARDED_BY(mutex_) = false;
   absl::Status fault_ ABSL_GUARDED_BY(mutex_);

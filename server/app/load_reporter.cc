@@ -1,7 +1,6 @@
 #include "server/app/load_reporter.h"
 
 #include <algorithm>
-#include <cstdio>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -27,7 +26,7 @@ void LoadReporter::Report(const RankProgress& progress) {
   if (now - last_shown_ < (log_->interactive() ? kLiveInterval : kLogInterval)) return;
   last_shown_ = now;
   if (log_->interactive()) {
-    std::fprintf(stderr, "\r\033[Kloading, %s", slowest.c_str());
+    log_->ShowLiveLine(absl::StrCat("loading, ", slowest));
     live_line_ = true;
     return;
   }
@@ -51,7 +50,7 @@ int LoadReporter::SlowestRank() const {
 
 void LoadReporter::EndLiveLine() {
   MutexLock lock(mutex_);
-  if (live_line_) std::fputs("\r\033[K", stderr);
+  if (live_line_) log_->ShowLiveLine("");
   live_line_ = false;
 }
 

@@ -9,6 +9,7 @@
 #include "runtime/engine/engine_impl.h"
 #include "runtime/engine/thread_worker_group.h"
 #include "server/app/model_options.h"
+#include "server/app/null_model.h"
 #include "server/app/start_report.h"
 
 namespace moed {
@@ -36,6 +37,16 @@ absl::StatusOr<std::shared_ptr<ServedModel>> DescribeModel(const DaemonOptions& 
   return model;
 }
 
+std::vector<RankDescription> DescribeRanks(const ThreadWorkerGroup& group, int num_ranks) {
+  std::vector<RankDescription> ranks(static_cast<size_t>(num_ranks));
+  for (int rank = 0; rank < num_ranks; ++rank) {
+    for (int kind = 0; kind < kNumMemoryKinds; ++kind) {
+      ranks[rank].memory_bytes[kind] = group.allocated_bytes(rank, static_cast<MemoryKind>(kind));
+    }
+  }
+  return ranks;
+}
+
 // Checks that need the ids of the config to be in the vocabulary.
 absl::Status CheckEndTokens(const ServedModel& model) {
   for (const int32_t id : model.eos_token_ids()) {
@@ -50,9 +61,17 @@ absl::Status CheckEndTokens(const ServedModel& model) {
 }  // namespace
 
 absl::StatusOr<Serving> StartModel(const DaemonOptions& options, const ModelStartHooks& hooks) {
+  if (options.model == kNullModel) return StartNullModel(options, hooks);
+  if (options.null_step_seconds != 0) {
+    return absl::InvalidArgumentError("--null-step-time is for --model null only");
+  }
   CheckpointOptions checkpoint_options;
   MOED_ASSIGN_OR_RETURN(checkpoint_options.format, ParseLoadFormat(options.load_format));
   checkpoint_options.dummy_seed = options.dummy_seed;
+  checkpoint_options.verify = options.verify_checkpoint;
+  checkpoint_options.verify_progress = [&hooks](double fraction) {
+    return hooks.on_progress({.rank = 0, .phase = "digests", .fraction = fraction});
+  };
   MOED_ASSIGN_OR_RETURN(Checkpoint checkpoint, Checkpoint::Open(options.model, checkpoint_options));
   for (const std::string& warning : checkpoint.metadata.warnings) hooks.on_warning(warning);
   MOED_ASSIGN_OR_RETURN(std::shared_ptr<ServedModel> model,
@@ -62,9 +81,14 @@ absl::StatusOr<Serving> StartModel(const DaemonOptions& options, const ModelStar
   MOED_ASSIGN_OR_RETURN(ThreadWorkerGroupOptions group_options,
                         GroupOptions(options, model->config,
                                      std::shared_ptr<WeightSource>(std::move(checkpoint.weights))));
+  model->placement =
+      ExpertPlacement::Even(static_cast<int>(model->config.num_layers),
+                            static_cast<int>(model->config.num_experts), options.ranks);
+  group_options.placement = model->placement;
   auto group = std::make_unique<ThreadWorkerGroup>(std::move(group_options));
   MOED_ASSIGN_OR_RETURN(const WorkerGroupInfo info, group->Start(hooks.on_progress));
   model->backend = info.backend;
+  model->ranks = DescribeRanks(*group, info.num_ranks);
   model->context_tokens = static_cast<int32_t>(std::min<int64_t>(
       model->config.max_positions, info.num_kv_blocks_per_rank * info.block_size));
   for (const std::string& line : StartReport(options, *model, info, *group)) hooks.on_info(line);

@@ -9,6 +9,7 @@
 #include "absl/types/span.h"
 #include "kernels/core/status.h"
 #include "runtime/engine/routing_ledger.h"
+#include "server/errors/error_details.h"
 #include "server/admission/field_rules.h"
 #include "server/admission/request_validator.h"
 
@@ -72,6 +73,31 @@ void DescribeLayerTokens(const TokenRoutingReport& report, int layer, const Toke
 
 }  // namespace
 
+absl::StatusOr<v1::GetPlacementResponse> GetPlacement(const v1::GetPlacementRequest& request,
+                                                      const ServedModel& model) {
+  MOED_RETURN_IF_ERROR(CheckModelName(request.model(), model));
+  if (!model.placement.has_value()) {
+    return absl::UnavailableError("the ranks have not started");
+  }
+  const ExpertPlacement& placement = *model.placement;
+  v1::GetPlacementResponse response;
+  response.set_num_ranks(static_cast<uint32_t>(placement.num_ranks()));
+  for (int layer = 0; layer < placement.num_layers(); ++layer) {
+    v1::LayerPlacement* ranks = response.add_layers();
+    ranks->set_layer(static_cast<uint32_t>(layer));
+    const absl::Span<const int32_t> rank_of = placement.RankOfExpert(layer);
+    ranks->mutable_rank()->Assign(rank_of.begin(), rank_of.end());
+  }
+  return response;
+}
+
+v1::GetExpertLoadRequest LoadRequest(const v1::WatchExpertLoadRequest& request) {
+  v1::GetExpertLoadRequest load;
+  load.set_model(request.model());
+  if (request.has_window_seconds()) load.set_window_seconds(request.window_seconds());
+  return load;
+}
+
 absl::StatusOr<v1::GetExpertLoadResponse> GetExpertLoad(const v1::GetExpertLoadRequest& request,
                                                         const Serving& serving) {
   MOED_RETURN_IF_ERROR(CheckModelName(request.model(), *serving.model));
@@ -97,9 +123,11 @@ absl::StatusOr<v1::GetExpertTokensResponse> GetExpertTokens(
   absl::StatusOr<TokenRoutingReport> report =
       serving.engine->routing().Tokens(static_cast<int>(limit));
   if (absl::IsFailedPrecondition(report.status())) {
-    return absl::FailedPreconditionError(
-        "this server does not keep which tokens go to which expert; its operator can have it with "
-        "--expert-token-statistics");
+    return WithReason(
+        absl::FailedPreconditionError(
+            "this server does not keep which tokens go to which expert; its operator can have it "
+            "with --expert-token-statistics"),
+        kReasonFeatureOff);
   }
   MOED_RETURN_IF_ERROR(report.status());
   v1::GetExpertTokensResponse response;

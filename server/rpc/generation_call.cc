@@ -13,9 +13,6 @@
 namespace moed {
 namespace {
 
-constexpr char kRetryPushbackKey[] = "grpc-retry-pushback-ms";
-constexpr char kRetryPushbackMs[] = "1000";
-
 // The call's deadline on the clock that never jumps; none where the client set none.
 std::optional<TimePoint> Deadline(const grpc::CallbackServerContext& context) {
   const gpr_timespec deadline = context.raw_deadline();
@@ -23,29 +20,42 @@ std::optional<TimePoint> Deadline(const grpc::CallbackServerContext& context) {
   return DeadlineAfter(left, std::chrono::steady_clock::now());
 }
 
-}  // namespace
-
-absl::StatusOr<GenerationCall> AdmitCall(grpc::CallbackServerContext* context,
-                                         const grpc::ByteBuffer& bytes, const ServingState& state,
-                                         const RequestValidator& validator) {
+absl::StatusOr<GenerationCall> Prepare(const grpc::CallbackServerContext& context,
+                                       const grpc::ByteBuffer& bytes,
+                                       const absl::StatusOr<Caller>& caller,
+                                       const GenerationParts& parts) {
+  MOED_RETURN_IF_ERROR(caller.status());
+  MOED_RETURN_IF_ERROR(parts.gate.CheckSize(bytes));
   // A StreamGenerateRequest has the same fields under the same numbers.
   v1::GenerateRequest request;
   MOED_RETURN_IF_ERROR(ParseMessage(bytes, &request));
   GenerationCall call;
-  MOED_ASSIGN_OR_RETURN(call.serving, state.Get());
-  MOED_ASSIGN_OR_RETURN(call.admitted, validator.Admit(request, *call.serving.model));
-  call.admitted.request.deadline = Deadline(*context);
+  MOED_ASSIGN_OR_RETURN(call.serving, parts.gate.GetServing());
+  // Before the prompt is tokenised: a client at its limit costs nothing.
+  MOED_ASSIGN_OR_RETURN(call.place, parts.limiter->Enter(caller->client));
+  MOED_ASSIGN_OR_RETURN(call.admitted, parts.validator->Admit(request, *call.serving.model));
+  call.admitted.request.deadline = Deadline(context);
+  call.record.client = caller->client;
+  call.record.request_id = call.admitted.request.request_id;
+  call.record.num_choices = call.admitted.request.sampling.n;
   return call;
 }
 
-absl::Status SubmitCall(grpc::CallbackServerContext* context, GenerationCall call,
-                        std::shared_ptr<GenerationSink> sink) {
-  const absl::Status status =
-      call.serving.engine->Submit(std::move(call.admitted.request), std::move(sink));
-  if (absl::IsResourceExhausted(status)) {
-    context->AddTrailingMetadata(kRetryPushbackKey, kRetryPushbackMs);
+}  // namespace
+
+absl::StatusOr<GenerationCall> AdmitCall(const grpc::CallbackServerContext& context,
+                                         const grpc::ByteBuffer& bytes, const char* method,
+                                         const GenerationParts& parts) {
+  const TimePoint received_at = std::chrono::steady_clock::now();
+  const absl::StatusOr<Caller> caller = parts.gate.Admit(context, Access::kGenerate);
+  absl::StatusOr<GenerationCall> call = Prepare(context, bytes, caller, parts);
+  if (!call.ok()) {
+    parts.gate.Record(method, caller, call.status(), received_at);
+    return call;
   }
-  return status;
+  call->record.method = method;
+  call->received_at = received_at;
+  return call;
 }
 
 }  // namespace moed

@@ -3,7 +3,6 @@
 #include <optional>
 #include <utility>
 
-#include "absl/strings/str_cat.h"
 #include "server/rpc/wire.h"
 
 namespace moed {
@@ -12,7 +11,7 @@ namespace {
 // A call that was refused: it ends with a status and without a message.
 class RefusedStream : public grpc::ServerWriteReactor<grpc::ByteBuffer> {
  public:
-  explicit RefusedStream(const absl::Status& status) { Finish(ToGrpcStatus(status)); }
+  explicit RefusedStream(const grpc::Status& status) { Finish(status); }
   void OnDone() override { delete this; }
 };
 
@@ -20,33 +19,41 @@ class RefusedStream : public grpc::ServerWriteReactor<grpc::ByteBuffer> {
 
 grpc::ServerWriteReactor<grpc::ByteBuffer>* GenerationStream::Start(
     grpc::CallbackServerContext* context, absl::StatusOr<GenerationCall> call,
-    size_t stream_buffer_bytes, CallCounter* live_calls) {
-  if (!call.ok()) return new RefusedStream(call.status());
-  auto* stream = new GenerationStream(*call, stream_buffer_bytes, live_calls);
-  // From here on the output thread may be in Pump; what it starts waits until this returns.
-  std::shared_ptr<Outbox> outbox = stream->outbox_;
-  const absl::Status status = SubmitCall(context, *std::move(call), outbox);
-  if (!status.ok()) stream->Finish(ToGrpcStatus(status));
+    const GenerationParts& parts) {
+  if (!call.ok()) return new RefusedStream(EndCall(context, call.status()));
+  auto* stream = new GenerationStream(context, &*call, parts);
+  // From here on a writer thread may be in Pump; what it starts waits until this returns.
+  const absl::Status status = CallSink::Submit(std::move(call->admitted.request),
+                                               call->serving.engine.get(), stream->sink_);
+  if (!status.ok()) stream->End(status);
   return stream;
 }
 
-GenerationStream::GenerationStream(const GenerationCall& call, size_t stream_buffer_bytes,
-                                   CallCounter* live_calls)
-    : live_calls_(live_calls),
-      engine_(call.serving.engine),
-      messages_(call.admitted, *call.serving.model),
-      outbox_(std::make_shared<Outbox>(stream_buffer_bytes, [this] { Pump(); })) {
+GenerationStream::GenerationStream(grpc::CallbackServerContext* context, GenerationCall* call,
+                                   const GenerationParts& parts)
+    : context_(context),
+      live_calls_(parts.live_calls),
+      write_timeouts_(parts.write_timeouts),
+      place_(std::move(call->place)),
+      engine_(call->serving.engine),
+      messages_(call->admitted, *call->serving.model),
+      outbox_(std::make_shared<Outbox>(
+          parts.stream_buffer_bytes,
+          [this, writers = parts.writers] { writers->Post([this] { Pump(); }); })),
+      sink_(std::make_shared<CallSink>(*call, parts.gate, outbox_)) {
   live_calls_->Enter();
+  write_timeouts_->Watch(this);
 }
 
 void GenerationStream::Pump() {
   std::optional<OutboxMessage> waiting = outbox_->Pop();
   if (!waiting.has_value()) return;
   if (!waiting->delta.has_value()) {
-    Finish(ToGrpcStatus(FinalStatus(*waiting->end)));
+    End(sink_->WireStatus(waiting->end->status));
     return;
   }
   write_buffer_ = SerializeMessage(messages_.Next(*std::move(waiting->delta)));
+  WriteBegins();
   if (waiting->end.has_value()) {
     StartWriteAndFinish(&write_buffer_, grpc::WriteOptions(), grpc::Status::OK);
   } else {
@@ -54,25 +61,40 @@ void GenerationStream::Pump() {
   }
 }
 
-absl::Status GenerationStream::FinalStatus(const GenerationFinish& finish) const {
-  if (!outbox_->overflowed()) return finish.status;
-  return absl::ResourceExhaustedError(
-      "SLOW_READER: the client reads its stream more slowly than text is generated");
+void GenerationStream::End(const absl::Status& status) {
+  WriteBegins();
+  Finish(EndCall(context_, status));
 }
 
 void GenerationStream::OnWriteDone(bool ok) {
-  if (!ok) Abandon("the stream is closed");
+  WriteEnds();
+  if (!ok) ClientGone();
   Pump();
 }
 
-void GenerationStream::OnCancel() { Abandon("the client has cancelled"); }
+void GenerationStream::OnCancel() { ClientGone(); }
 
-void GenerationStream::Abandon(absl::string_view reason) {
+void GenerationStream::ClientGone() {
+  sink_->ClientGone();
+  Cancel(absl::CancelledError("the client has cancelled"));
+}
+
+void GenerationStream::OnWriteStuck(int timeouts) {
+  if (timeouts > 1) {
+    context_->TryCancel();
+    return;
+  }
+  sink_->ReaderStuck();
+  Cancel(absl::ResourceExhaustedError("the client does not read"));
+}
+
+void GenerationStream::Cancel(const absl::Status& reason) {
   outbox_->Close();
-  engine_->CancelOwn(messages_.request_id(), outbox_.get(), absl::CancelledError(reason));
+  engine_->CancelOwn(messages_.request_id(), sink_.get(), reason);
 }
 
 void GenerationStream::OnDone() {
+  write_timeouts_->Forget(this);
   CallCounter* const live_calls = live_calls_;
   delete this;  // lets go of the engine before the call counts as ended
   live_calls->Leave();

@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "server/handlers/generation_messages.h"
 #include "server/rpc/wire.h"
 
 namespace moed {
@@ -38,28 +39,49 @@ class CollectingSink : public GenerationSink {
 grpc::ServerUnaryReactor* GenerationUnary::Start(grpc::CallbackServerContext* context,
                                                  absl::StatusOr<GenerationCall> call,
                                                  grpc::ByteBuffer* response,
-                                                 CallCounter* live_calls) {
+                                                 const GenerationParts& parts) {
   if (!call.ok()) {
     grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-    reactor->Finish(ToGrpcStatus(call.status()));
+    reactor->Finish(EndCall(context, call.status()));
     return reactor;
   }
-  auto* reactor = new GenerationUnary(*call, live_calls);
-  auto sink = std::make_shared<CollectingSink>(*call, reactor, response);
+  auto* reactor = new GenerationUnary(context, &*call, parts);
+  const auto sink = std::make_shared<CallSink>(
+      *call, parts.gate, std::make_shared<CollectingSink>(*call, reactor, response));
   reactor->sink_ = sink;
   // From here on the output thread may end the call; the reactor lives until this returns.
-  const absl::Status status = SubmitCall(context, *std::move(call), std::move(sink));
+  const absl::Status status =
+      CallSink::Submit(std::move(call->admitted.request), call->serving.engine.get(), sink);
   if (!status.ok()) reactor->End(status);
   return reactor;
 }
 
-void GenerationUnary::End(const absl::Status& status) { Finish(ToGrpcStatus(status)); }
+GenerationUnary::GenerationUnary(grpc::CallbackServerContext* context, GenerationCall* call,
+                                 const GenerationParts& parts)
+    : context_(context),
+      live_calls_(parts.live_calls),
+      write_timeouts_(parts.write_timeouts),
+      place_(std::move(call->place)),
+      engine_(call->serving.engine),
+      request_id_(call->admitted.request.request_id) {
+  live_calls_->Enter();
+  write_timeouts_->Watch(this);
+}
+
+void GenerationUnary::End(const absl::Status& status) {
+  WriteBegins();
+  Finish(EndCall(context_, status));
+}
 
 void GenerationUnary::OnCancel() {
+  sink_->ClientGone();
   engine_->CancelOwn(request_id_, sink_.get(), absl::CancelledError("the client has cancelled"));
 }
 
+void GenerationUnary::OnWriteStuck(int /*timeouts*/) { context_->TryCancel(); }
+
 void GenerationUnary::OnDone() {
+  write_timeouts_->Forget(this);
   CallCounter* const live_calls = live_calls_;
   delete this;  // lets go of the engine before the call counts as ended
   live_calls->Leave();

@@ -6,19 +6,20 @@
 #include <memory>
 #include <string>
 
-#include "runtime/output/generation_sink.h"
-#include "server/rpc/call_counter.h"
+#include "server/rpc/call_sink.h"
 #include "server/rpc/generation_call.h"
+#include "server/rpc/write_timeouts.h"
 
 namespace moed {
 
-// Owns itself: made by Start, gone after the call. Ends as GenerationStream does.
-class GenerationUnary : public grpc::ServerUnaryReactor {
+// Owns itself: made by Start, gone after the call. Ends as GenerationStream does; a client that
+// does not read its answer is reset after one timeout.
+class GenerationUnary : public grpc::ServerUnaryReactor, private TimedCall {
  public:
   // Never null. `response` is filled before the call ends.
   static grpc::ServerUnaryReactor* Start(grpc::CallbackServerContext* context,
                                          absl::StatusOr<GenerationCall> call,
-                                         grpc::ByteBuffer* response, CallCounter* live_calls);
+                                         grpc::ByteBuffer* response, const GenerationParts& parts);
 
   // Called once, with what the request came to.
   void End(const absl::Status& status);
@@ -27,17 +28,18 @@ class GenerationUnary : public grpc::ServerUnaryReactor {
   void OnDone() override;
 
  private:
-  GenerationUnary(const GenerationCall& call, CallCounter* live_calls)
-      : live_calls_(live_calls),
-        engine_(call.serving.engine),
-        request_id_(call.admitted.request.request_id) {
-    live_calls_->Enter();
-  }
+  GenerationUnary(grpc::CallbackServerContext* context, GenerationCall* call,
+                  const GenerationParts& parts);
 
+  void OnWriteStuck(int timeouts) override;
+
+  grpc::CallbackServerContext* const context_;
   CallCounter* const live_calls_;
+  WriteTimeouts* const write_timeouts_;
+  ClientLimiter::Place place_;
   std::shared_ptr<Engine> engine_;
   std::string request_id_;
-  std::shared_ptr<GenerationSink> sink_;  // says which request is this call's own
+  std::shared_ptr<CallSink> sink_;  // which request is this call's own
 };
 
 }  // namespace moed

@@ -3,16 +3,22 @@
 #include <grpcpp/support/proto_buffer_reader.h>
 #include <grpcpp/support/slice.h>
 
+#include <chrono>
 #include <cstdio>
+#include <optional>
 #include <string>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "google/protobuf/descriptor.h"
 #include "google/protobuf/stubs/logging.h"
+#include "google/rpc/status.pb.h"
+#include "server/errors/error_details.h"
 
 namespace moed {
 namespace {
+
+constexpr char kRetryPushbackKey[] = "grpc-retry-pushback-ms";
 
 // The field that protobuf has just complained about on this thread.
 thread_local std::string bad_utf8_field;
@@ -54,21 +60,35 @@ absl::Status ParseMessage(const grpc::ByteBuffer& bytes, google::protobuf::Messa
   bad_utf8_field.clear();
   if (reader.status().ok() && message->ParseFromZeroCopyStream(&reader)) return absl::OkStatus();
   if (!bad_utf8_field.empty()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(FieldPath(*message->GetDescriptor(), bad_utf8_field), " is not valid UTF-8"));
+    return FieldError(FieldPath(*message->GetDescriptor(), bad_utf8_field), "is not valid UTF-8");
   }
   return absl::InvalidArgumentError(
       absl::StrCat("the request's bytes are not a ", message->GetTypeName()));
 }
 
 grpc::ByteBuffer SerializeMessage(const google::protobuf::MessageLite& message) {
-  const grpc::Slice slice(message.SerializeAsString());
+  grpc::Slice slice(message.ByteSizeLong());
+  // Nobody else has seen the bytes yet.
+  message.SerializeWithCachedSizesToArray(const_cast<uint8_t*>(slice.begin()));
   return grpc::ByteBuffer(&slice, 1);
 }
 
 grpc::Status ToGrpcStatus(const absl::Status& status) {
   if (status.ok()) return grpc::Status::OK;
-  return grpc::Status(static_cast<grpc::StatusCode>(status.code()), std::string(status.message()));
+  std::string details;
+  if (const google::rpc::Status rpc_status = ToRpcStatus(status); rpc_status.details_size() > 0) {
+    details = rpc_status.SerializeAsString();
+  }
+  return grpc::Status(static_cast<grpc::StatusCode>(status.code()), std::string(status.message()),
+                      details);
+}
+
+grpc::Status EndCall(grpc::ServerContextBase* context, const absl::Status& status) {
+  const std::optional<std::chrono::milliseconds> delay = RetryAfter(status);
+  if (delay.has_value()) {
+    context->AddTrailingMetadata(kRetryPushbackKey, absl::StrCat(delay->count()));
+  }
+  return ToGrpcStatus(status);
 }
 
 void InstallProtobufLogHandler() { google::protobuf::SetLogHandler(OnProtobufLog); }

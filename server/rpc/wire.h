@@ -1,7 +1,8 @@
-// Messages as bytes. The methods are raw, so that malformed bytes are answered as our contract
-// says and not as the library's.
+// Messages as bytes, errors as gRPC's. The methods are raw, so that malformed bytes are answered as
+// our contract says and not as the library's.
 #pragma once
 
+#include <grpcpp/server_context.h>
 #include <grpcpp/support/byte_buffer.h>
 #include <grpcpp/support/status.h>
 
@@ -16,8 +17,12 @@ absl::Status ParseMessage(const grpc::ByteBuffer& bytes, google::protobuf::Messa
 
 grpc::ByteBuffer SerializeMessage(const google::protobuf::MessageLite& message);
 
-// The codes of both are the same numbers.
+// Code, text and details (grpc-status-details-bin). The codes of both are the same numbers.
 grpc::Status ToGrpcStatus(const absl::Status& status);
+
+// The same for what a call ends with: clients that repeat calls by themselves are told when
+// (grpc-retry-pushback-ms). Before Finish, on the thread that calls it.
+grpc::Status EndCall(grpc::ServerContextBase* context, const absl::Status& status);
 
 // Protobuf reports bad UTF-8 on stderr, with a field name and once per request; ParseMessage tells
 // the client instead. Call once, before the first ParseMessage.

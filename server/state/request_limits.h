@@ -21,6 +21,7 @@ struct RequestLimits {
   int32_t cache_salt_bytes = 256;  // no flag
   int32_t chat_messages = 1024;
   int32_t queued_requests = 1024;
+  int32_t requests_per_client = 0;  // generations at a time; 0: no limit
   int32_t default_max_tokens = 1024;
 };
 

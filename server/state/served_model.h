@@ -1,19 +1,27 @@
 // What the front ends know of the model that is served.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "kernels/backend.h"
 #include "kernels/core/dtype.h"
+#include "parallel/expert_placement.h"
 #include "runtime/checkpoint/model_config.h"
 #include "runtime/tokenizer/chat_format.h"
 #include "runtime/tokenizer/tokenizer.h"
 #include "server/state/request_limits.h"
 
 namespace moed {
+
+// What a rank holds. Bytes by MemoryKind.
+struct RankDescription {
+  std::array<int64_t, kNumMemoryKinds> memory_bytes = {};
+};
 
 // Immutable once shared; any thread.
 struct ServedModel {
@@ -23,10 +31,12 @@ struct ServedModel {
   int32_t context_tokens = 0;  // a prompt may have; the lesser of positions and a rank's KV cache
   DType dtype = DType::kFloat32;
   int num_ranks = 1;
-  int32_t block_tokens = 0;               // token slots of a KV block
-  std::string backend;                    // Backend::Description()
-  std::unique_ptr<Tokenizer> tokenizer;   // null: token ids only
-  std::optional<ChatFormat> chat_format;  // refers to the tokenizer
+  int32_t block_tokens = 0;                  // token slots of a KV block
+  std::string backend;                       // Backend::Description()
+  std::vector<RankDescription> ranks;        // [num_ranks]
+  std::optional<ExpertPlacement> placement;  // unset only before the ranks have started
+  std::unique_ptr<Tokenizer> tokenizer;      // null: token ids only
+  std::optional<ChatFormat> chat_format;     // refers to the tokenizer
 
   // The ids that end a continuation: generation_config.json's where it has some.
   const std::vector<int32_t>& eos_token_ids() const {

@@ -34,10 +34,15 @@ SOUND = {
     "runtime/schedule/scheduler.h": HEADER,
     "runtime/schedule/scheduler.cc": '#include "parallel/placement.h"\nstream.abort();\n',
     "runtime/tokenizer/tokenizer.h": HEADER,
-    "server/CMakeLists.txt": "add_executable(moed main.cc ${CMAKE_CURRENT_SOURCE_DIR}/model.cc)\n",
-    "server/main.cc": '#include <spdlog/spdlog.h>\nint main() { std::exit(0); }\n',
-    "server/model.cc": '#include <grpcpp/grpcpp.h>\n#include "moed/v1/model.grpc.pb.h"\n'
-                       '#include "runtime/schedule/scheduler.h"\n',
+    "server/CMakeLists.txt": "moed_library(moed_server_app SOURCES app/daemon.cc DEPS x)\n"
+                             "add_executable(moed main.cc\n"
+                             "  ${CMAKE_CURRENT_SOURCE_DIR}/rpc/model.cc)\n",
+    "server/main.cc": '#include "server/app/daemon.h"\nint main() { std::exit(0); }\n',
+    "server/app/daemon.h": HEADER,
+    "server/app/daemon.cc": '#include <spdlog/spdlog.h>\n#include "server/rpc/model.h"\n',
+    "server/rpc/model.h": HEADER,
+    "server/rpc/model.cc": '#include <grpcpp/grpcpp.h>\n#include "moed/v1/model.grpc.pb.h"\n'
+                           '#include "runtime/schedule/scheduler.h"\n',
     "scripts/demo": "#!/usr/bin/env bash\n",
     "tests/fuzz/CMakeLists.txt": "function(moed_fuzz name)\nmoed_fuzz(header_fuzz DEPS moed_x)\n",
     "tests/fuzz/header_fuzz.cc": "",
@@ -58,8 +63,8 @@ BREACHES = {
         "parallel/placement.h": HEADER + "#  include <runtime/schedule/scheduler.h>\n"}),
     "device under the seam": ("ladder", "runtime/schedule/scheduler.h", {
         "runtime/schedule/scheduler.h": HEADER + '#include "kernels/cpu/norm.h"\n'}),
-    "product code that includes a test": ("ladder", "server/model.cc", {
-        "server/model.cc": '#include "tests/support/fake.h"\n'}),
+    "product code that includes a test": ("ladder", "server/rpc/model.cc", {
+        "server/rpc/model.cc": '#include "tests/support/fake.h"\n'}),
     "generated messages below the server": ("ladder", "parallel/placement.h", {
         "parallel/placement.h": HEADER + '#include "moed/v1/model.pb.h"\n'}),
     "gRPC in a test that runs under ThreadSanitizer": (
@@ -80,8 +85,12 @@ BREACHES = {
         "kernels/cpu/norm.h": HEADER + "#include <cuda_runtime.h>\n"}),
     "bare mutex": ("library", "parallel/placement.h", {
         "parallel/placement.h": HEADER + "#include <mutex>\n"}),
-    "test library in product code": ("library", "server/model.cc", {
-        "server/model.cc": '#include "gtest/gtest.h"\n'}),
+    "a front end that knows the program": ("ladder", "server/rpc/model.cc", {
+        "server/rpc/model.cc": '#include "server/app/daemon.h"\n'}),
+    "gRPC outside its room of the server": ("library", "server/app/daemon.cc", {
+        "server/app/daemon.cc": "#include <grpcpp/grpcpp.h>\n"}),
+    "test library in product code": ("library", "server/rpc/model.cc", {
+        "server/rpc/model.cc": '#include "gtest/gtest.h"\n'}),
     "source that no list names": ("file-list", "kernels/cpu/attention.cc", {
         "kernels/cpu/attention.cc": ""}),
     "proto that no list names": ("file-list", "proto/moed/v1/expert.proto", {

@@ -16,7 +16,7 @@
 #include "runtime/engine/engine_impl.h"
 #include "runtime/output/outbox.h"
 #include "runtime/tokenizer/tokenizer.h"
-#include "tests/bench/null_worker_group.h"
+#include "tests/bench/stopwatch_worker_group.h"
 
 namespace moed {
 namespace {
@@ -92,7 +92,7 @@ struct EngineRun {
 
 EngineRun RunEngine(const Workload& load, const Tokenizer& tokenizer) {
   const auto stopwatch = std::make_shared<EngineStopwatch>();
-  NullGroupOptions group_options;
+  StopwatchGroupOptions group_options;
   group_options.info = InfoFor(load, tokenizer);
   group_options.num_sequences = load.num_sequences;
   group_options.step_time = load.step_time;
@@ -100,8 +100,9 @@ EngineRun RunEngine(const Workload& load, const Tokenizer& tokenizer) {
   group_options.num_logprobs = load.num_logprobs;
   EngineOptions options;
   options.now = [stopwatch] { return stopwatch->Now(); };
-  auto engine = MakeEngine(options, std::make_unique<NullWorkerGroup>(group_options, stopwatch),
-                           group_options.info, &tokenizer);
+  auto engine =
+      MakeEngine(options, std::make_unique<StopwatchWorkerGroup>(group_options, stopwatch),
+                 group_options.info, &tokenizer);
   MOED_CHECK(engine.ok(), "the engine does not start");
   Mutex mutex;
   CondVar ended;
@@ -198,12 +199,12 @@ struct PartTimes {
 };
 
 PartTimes RunParts(const Workload& load, const Tokenizer& tokenizer) {
-  NullGroupOptions group_options;
+  StopwatchGroupOptions group_options;
   group_options.info = InfoFor(load, tokenizer);
   group_options.has_threads = false;
   group_options.num_logprobs = load.num_logprobs;
   const WorkerGroupInfo& info = group_options.info;
-  NullWorkerGroup group(group_options, std::make_shared<EngineStopwatch>());
+  StopwatchWorkerGroup group(group_options, std::make_shared<EngineStopwatch>());
   SchedulerOptions options;
   options.num_ranks = info.num_ranks;
   options.max_sequences_per_rank = info.max_sequences_per_rank;

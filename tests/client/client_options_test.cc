@@ -74,7 +74,7 @@ TEST(ClientOptionsTest, OptionsStandBeforeOrAfterTheCommand) {
                            Parse({"model", "--server", "h:1", "--json"})}) {
     ASSERT_TRUE(line.run) << line.text;
     EXPECT_EQ(line.options.command, Command::kModel);
-    EXPECT_EQ(line.options.server, "h:1");
+    EXPECT_EQ(line.options.connection.server, "h:1");
     EXPECT_TRUE(line.options.json);
   }
 }
@@ -171,22 +171,68 @@ TEST(ClientOptionsTest, OnlyJsonShowsMoreThanText) {
   EXPECT_FALSE(Parse({"generate", "x", "--echo", "-n", "2"}).options.json);
 }
 
-TEST(ClientOptionsTest, ReadsWhichExpertsAreMeant) {
-  const ClientOptions window = Parse({"experts", "--window", "2.5"}).options;
+TEST(ClientOptionsTest, ReadsWhatOperatorsAsk) {
+  const OperatorOptions window = Parse({"experts", "--window", "2.5"}).options.operate;
   EXPECT_EQ(window.window_seconds, 2.5);
   EXPECT_FALSE(window.tokens);
-  const ClientOptions tokens = Parse({"experts", "--tokens", "--limit", "7"}).options;
+  EXPECT_FALSE(window.watch);
+  const OperatorOptions tokens = Parse({"experts", "--tokens", "--limit", "7"}).options.operate;
   EXPECT_TRUE(tokens.tokens);
   EXPECT_EQ(tokens.token_limit, 7U);
+  EXPECT_TRUE(Parse({"experts", "--placement"}).options.operate.placement);
+  for (const char* command : {"experts", "ranks"}) {
+    const ParsedClientLine watch =
+        Parse({command, "--watch", "--interval", "0.5", "--frames", "3"});
+    ASSERT_TRUE(watch.run) << watch.text;
+    EXPECT_TRUE(watch.options.operate.watch);
+    EXPECT_EQ(watch.options.operate.interval_seconds, 0.5);
+    EXPECT_EQ(watch.options.operate.frames, 3U);
+  }
+  const ParsedClientLine drain = Parse({"drain", "--within", "0", "--wait"});
+  EXPECT_EQ(drain.options.command, Command::kDrain);
+  EXPECT_EQ(drain.options.operate.within_seconds, 0);
+  EXPECT_TRUE(drain.options.operate.wait);
+  const ParsedClientLine abort = Parse({"abort", "r-1"});
+  EXPECT_EQ(abort.options.command, Command::kAbort);
+  EXPECT_EQ(abort.options.operate.request_id, "r-1");
+  const ParsedClientLine level = Parse({"log-level", "debug"});
+  EXPECT_EQ(level.options.command, Command::kLogLevel);
+  EXPECT_EQ(level.options.operate.log_level, "debug");
+}
+
+TEST(ClientOptionsTest, EveryCommandTakesTheConnectionsOptions) {
+  for (std::vector<const char*> line :
+       std::vector<std::vector<const char*>>{{"generate", "x"},
+                                             {"chat"},
+                                             {"tokenize", "x"},
+                                             {"model"},
+                                             {"experts"},
+                                             {"ranks"},
+                                             {"drain"},
+                                             {"abort", "r"},
+                                             {"log-level", "info"}}) {
+    for (const char* option :
+         {"--timeout", "7", "--key-file", "k", "--tls", "--tls-ca", "a", "--tls-certificate", "c",
+          "--tls-key", "p", "--tls-server-name", "n", "--json"}) {
+      line.push_back(option);
+    }
+    const ParsedClientLine parsed = Parse(line);
+    ASSERT_TRUE(parsed.run) << line[0] << ": " << parsed.text;
+    const ConnectionOptions& o = parsed.options.connection;
+    EXPECT_EQ(o.timeout_seconds, 7);
+    EXPECT_TRUE(o.tls);
+    EXPECT_EQ(o.key_file + o.tls_ca + o.tls_certificate + o.tls_key + o.tls_server_name, "kacpn");
+    EXPECT_TRUE(parsed.options.json);
+  }
 }
 
 TEST(ClientOptionsTest, AFlagBeatsTheEnvironmentWhereverItStands) {
   setenv("MOED_SERVER", "environment:1", 1);
-  EXPECT_EQ(Parse({"--server", "h:1", "model"}).options.server, "h:1");
-  EXPECT_EQ(Parse({"model", "--server", "h:1"}).options.server, "h:1");
-  EXPECT_EQ(Parse({"model"}).options.server, "environment:1");
+  EXPECT_EQ(Parse({"--server", "h:1", "model"}).options.connection.server, "h:1");
+  EXPECT_EQ(Parse({"model", "--server", "h:1"}).options.connection.server, "h:1");
+  EXPECT_EQ(Parse({"model"}).options.connection.server, "environment:1");
   setenv("MOED_SERVER", "", 1);
-  EXPECT_EQ(Parse({"model"}).options.server, "127.0.0.1:9000");
+  EXPECT_EQ(Parse({"model"}).options.connection.server, "127.0.0.1:9000");
   unsetenv("MOED_SERVER");
 }
 
@@ -228,7 +274,18 @@ TEST(ClientOptionsTest, WhatCannotBeDoneIsAUsageError) {
                                                        {"chat", "x", "--echo"},
                                                        {"experts", "--limit", "3"},
                                                        {"experts", "--window", "-1"},
-                                                       {"experts", "--window", "5", "--tokens"}};
+                                                       {"experts", "--window", "5", "--tokens"},
+                                                       {"experts", "--placement", "--window", "5"},
+                                                       {"experts", "--placement", "--watch"},
+                                                       {"experts", "--tokens", "--watch"},
+                                                       {"experts", "--interval", "1"},
+                                                       {"ranks", "--frames", "1"},
+                                                       {"ranks", "--watch", "--frames", "0"},
+                                                       {"ranks", "--watch", "--interval", "0"},
+                                                       {"drain", "--within", "-1"},
+                                                       {"abort"},
+                                                       {"log-level"},
+                                                       {"model", "--key", "secret"}};
   for (const auto& arguments : lines) {
     const ParsedClientLine line = Parse(arguments);
     EXPECT_FALSE(line.run);
@@ -245,6 +302,9 @@ TEST(ClientOptionsTest, HelpShowsExamples) {
   EXPECT_THAT(generate.text, HasSubstr("--repetition-penalty"));
   EXPECT_THAT(generate.text, HasSubstr("Examples:"));
   EXPECT_THAT(Parse({"experts", "--help"}).text, HasSubstr("--expert-token-statistics"));
+  for (const char* command : {"ranks", "drain", "abort", "log-level"}) {
+    EXPECT_THAT(Parse({command, "--help"}).text, HasSubstr("Example")) << command;
+  }
 }
 
 }  // namespace

@@ -6,12 +6,15 @@ import sys
 import tempfile
 import threading
 import time
+import urllib.error
+import urllib.request
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.environ["MOED_PROTO_PYTHON"])
 
 import grpc  # noqa: E402
-from moed.v1 import experts_pb2_grpc, generation_pb2_grpc, model_pb2  # noqa: E402
+from moed.v1 import admin_pb2_grpc, experts_pb2_grpc, generation_pb2_grpc  # noqa: E402
+from moed.v1 import model_pb2  # noqa: E402
 from moed.v1 import model_pb2_grpc, tokenizer_pb2_grpc  # noqa: E402
 
 MOED = os.environ["MOED_BINARY"]
@@ -44,20 +47,24 @@ class Daemon:
         self._directory = tempfile.TemporaryDirectory()
         port_file = os.path.join(self._directory.name, "port")
         self.process = subprocess.Popen(
-            [MOED, "--model", model, "--listen", "127.0.0.1:0", "--port-file", port_file, *flags],
+            [MOED, "--model", model, "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0",
+             "--port-file", port_file, *flags],
             stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace",
             env={**os.environ, **(env or {})})
         self.log = []
         self._reader = threading.Thread(target=self._read_log, daemon=True)
         self._reader.start()
         try:
-            self.port = int(wait_until(lambda: self._read_port(port_file), "the port file"))
+            ports = wait_until(lambda: self._read_ports(port_file), "the port file")
+            # With further --listen and --admin-listen flags there are more of both.
+            self.port, self.admin_port = int(ports[0]), int(ports[-1])
             self.address = f"127.0.0.1:{self.port}"
             self.channel = grpc.insecure_channel(self.address)
             self.generation = generation_pb2_grpc.GenerationServiceStub(self.channel)
             self.tokenizer = tokenizer_pb2_grpc.TokenizerServiceStub(self.channel)
             self.models = model_pb2_grpc.ModelServiceStub(self.channel)
             self.experts = experts_pb2_grpc.ExpertServiceStub(self.channel)
+            self.admin = admin_pb2_grpc.AdminServiceStub(self.channel)
             if wait_ready:
                 wait_until(lambda: self._alive() and self.health() == SERVING, "readiness")
         except BaseException:
@@ -73,12 +80,23 @@ class Daemon:
             raise AssertionError("the daemon ended:\n" + "\n".join(self.log))
         return True
 
-    def _read_port(self, path):
+    def _read_ports(self, path):
         self._alive()
         if not os.path.exists(path):
-            return ""
+            return []
         with open(path) as file:
-            return file.read().split()[0]
+            return file.read().split()
+
+    def get(self, path, headers=None):
+        """Status and text of a page of the admin port."""
+        request = urllib.request.Request(f"http://127.0.0.1:{self.admin_port}{path}",
+                                         headers=headers or {})
+        try:
+            with urllib.request.urlopen(request, timeout=PATIENCE_SECONDS) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read().decode()
 
     def health(self, service=""):
         """The bytes of a grpc.health.v1.HealthCheckResponse."""
@@ -131,10 +149,10 @@ class Daemon:
 
 
 def run_moed(*flags, env=None):
-    """Runs a daemon that is expected to end by itself."""
+    """Runs a daemon that is expected to end by itself; without an admin port unless asked for."""
     return subprocess.run([MOED, *flags], stdin=subprocess.DEVNULL, capture_output=True, text=True,
                           errors="replace", timeout=PATIENCE_SECONDS,
-                          env={**os.environ, **(env or {})})
+                          env={**os.environ, "MOED_ADMIN_LISTEN": "none", **(env or {})})
 
 
 def run_moedctl(daemon, *arguments, text=None):

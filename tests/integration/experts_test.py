@@ -5,7 +5,7 @@ import random
 import unittest
 
 from asking import PROMPT, encode, exact_daemon, one, tokenizer
-from moed.v1 import experts_pb2
+from moed.v1 import admin_pb2, experts_pb2
 import numpy as np
 from reference_model import reference_model
 
@@ -63,6 +63,31 @@ class ExpertsTest(unittest.TestCase):
                 used = share[share > 0]
                 self.assertAlmostEqual(layer.entropy, -(used * np.log(used)).sum() / np.log(8))
                 self.assertEqual(layer.dead_experts, (counts == 0).sum())
+
+    def test_a_watch_tells_the_same_as_asking(self):
+        for fields in ({}, {"window_seconds": 3600}):
+            watch = self.daemon.experts.WatchExpertLoad(
+                experts_pb2.WatchExpertLoadRequest(interval_seconds=0.1, **fields))
+            for _ in range(2):
+                watched, asked = next(watch).load, self.load(**fields)
+                self.assertGreater(watched.window_seconds, 0)
+                # The time goes on between the two.
+                watched.window_seconds = asked.window_seconds
+                self.assertEqual(watched, asked)
+            watch.cancel()
+
+    def test_the_load_of_a_rank_is_that_of_its_experts(self):
+        placement = self.daemon.experts.GetPlacement(experts_pb2.GetPlacementRequest())
+        load = self.load()
+        held = np.zeros(placement.num_ranks)
+        for layer, ranks in zip(load.layers, placement.layers):
+            self.assertEqual(len(ranks.rank), len(layer.tokens))
+            for tokens, rank in zip(layer.tokens, ranks.rank):
+                held[rank] += tokens
+        self.assertEqual(held.sum(), 2 * self.num_rows * len(load.layers))
+        answer = self.daemon.admin.ListRanks(admin_pb2.ListRanksRequest())
+        # By home, where that counts by expert: the sums are one.
+        self.assertEqual(sum(rank.routed_pairs for rank in answer.ranks), held.sum())
 
     def test_repetition_of_consecutive_tokens(self):
         load = self.load()

@@ -30,7 +30,7 @@ class ExitCodeTest(unittest.TestCase):
     def test_usage_is_64(self):
         self.assert_ends(64, "--model")
         self.assert_ends(64, "--ranks", "--model", "m", "--ranks", "none")
-        self.assert_ends(64, "--dtype", "--model", "m", env={"MOED_DTYPE": "int8"})
+        self.assert_ends(64, "--dtype", "--model", "m", "--dtype", "int8")
 
     def test_a_bad_checkpoint_is_78_with_file_and_cause(self):
         listen = ("--listen", "127.0.0.1:0")
@@ -197,7 +197,7 @@ class LogTest(unittest.TestCase):
             daemon.stop()
             lines = [json.loads(line) for line in daemon.log]
             for line in lines:
-                self.assertEqual(sorted(line), ["level", "message", "time"])
+                self.assertLessEqual({"level", "message", "time"}, set(line))
             text = "\n".join(line["message"] for line in lines)
             for part in ("backend:", "rank 0: weights", "rank 1: weights", "KV blocks",
                          "exchange:", "ready after", "stopped"):

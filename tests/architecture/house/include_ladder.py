@@ -7,6 +7,8 @@ FLOOR = {"kernels/core"}
 SEAM = FLOOR | {"kernels"}  # kernels/backend.h
 RUNTIME_LEAVES = {"runtime/checkpoint", "runtime/tokenizer", "runtime/schedule"}
 RUNTIME = RUNTIME_LEAVES | {"runtime/model", "runtime/output", "runtime/engine"}
+SERVER_BELOW_RPC = {"server/errors", "server/state", "server/security", "server/observe",
+                    "server/admission", "server/handlers"}
 
 # A file belongs to the longest room that its path starts with, and may include its own room and
 # these. A device's folder is nobody's business but its own: above it there is only the seam.
@@ -23,20 +25,35 @@ ROOMS = {
     "runtime/model": SEAM | {"parallel", "runtime/checkpoint"},
     "runtime/output": FLOOR | {"runtime/tokenizer", "runtime/schedule"},
     "runtime/engine": SEAM | {"parallel"} | RUNTIME,
-    "server": SEAM | {"parallel", "proto", "kernels/cpu"} | RUNTIME,
+    "server/state": SEAM | {"parallel"} | RUNTIME,
+    "server/errors": FLOOR | {"proto"},
+    "server/security": FLOOR | {"server/errors"},
+    "server/observe": FLOOR | {"server/errors", "runtime/output", "runtime/schedule"},
+    "server/metrics": FLOOR | {"server/observe", "server/state"} | RUNTIME,
+    "server/http": FLOOR | {"server/errors", "server/security", "server/observe", "server/state"} | RUNTIME,
+    "server/admission": SEAM | {"proto", "server/errors", "server/state"} | RUNTIME,
+    "server/handlers": SEAM | {"parallel", "proto", "server/errors", "server/admission",
+                               "server/state"} | RUNTIME,
+    "server/rpc": FLOOR | {"proto"} | SERVER_BELOW_RPC | RUNTIME,
+    "server/app": SEAM | {"parallel", "kernels/cpu", "server/metrics", "server/http",
+                          "server/rpc"} | SERVER_BELOW_RPC | RUNTIME,
+    "server": FLOOR | {"server/app"},  # main.cc
     "client": {"proto"},
     "proto": set(),
 }
 
 # Libraries by their include paths, and the rooms that may use them. A room's subfolders may too.
 LIBRARIES = [
-    ("gRPC and Protobuf", r"(grpc|grpcpp|google/protobuf|google/rpc)/", {"server", "client"}),
-    ("Boost", r"boost/", {"server"}),
-    ("prometheus-cpp", r"prometheus/", {"server"}),
-    ("spdlog", r"spdlog/", {"server"}),
-    ("CLI11", r"CLI/", {"server", "client"}),
+    ("gRPC", r"(grpc|grpcpp)/", {"server/rpc", "client"}),
+    ("Protobuf", r"google/protobuf/", {"server/admission", "server/handlers", "server/rpc", "client"}),
+    ("Boost", r"boost/", {"server/http"}),
+    ("prometheus-cpp", r"prometheus/", {"server/metrics"}),
+    ("spdlog", r"spdlog/", {"server/app"}),
+    ("CLI11", r"CLI/", {"server/app", "client"}),
+    ("OpenSSL", r"openssl/",
+     {"runtime/checkpoint", "runtime/schedule", "server/security", "server/http"}),
     ("nlohmann-json", r"nlohmann/",
-     {"runtime/checkpoint", "runtime/tokenizer", "server", "client"}),
+     {"runtime/checkpoint", "runtime/tokenizer", "server/http", "server/app", "client"}),
     ("CUDA", r"(cuda|cublas|cub/|nccl|nvtx|nvml|cutlass|cute/|thrust/|cooperative_groups|mma\.h)",
      {"kernels/cuda", "parallel/cuda"}),
     ("SentencePiece, which brings a Protobuf of its own", r"sentencepiece", set()),
@@ -98,7 +115,8 @@ def check_test(path, text):
         return
     for match in INCLUDE.finditer(text):
         target = match.group(2)
-        if room_of(target) in ("proto", "server", "client") or \
-                re.match(LIBRARIES[0][1], target):
+        room = room_of(target)
+        if room in ("proto", "client") or (room or "").split("/")[0] == "server" or \
+                re.match(r"(grpc|grpcpp|google/protobuf)/", target):
             yield Violation(path, line_of(text, match.start()), "ladder",
                             f"this test runs under ThreadSanitizer and may not link gRPC ({target})")

@@ -40,6 +40,25 @@ TEST(OutboxTest, JoinsWhatWaits) {
   EXPECT_FALSE(box.Pop());
 }
 
+TEST(OutboxTest, JoinsNoMoreThanAMessageMayHave) {
+  Outbox box(size_t{1} << 30, nullptr);
+  const std::string half(Outbox::kMaxJoinedBytes / 2 - sizeof(int32_t), 'a');
+  for (int32_t token = 0; token < 3; ++token) EXPECT_TRUE(box.OnDelta(Delta(half, token)));
+  EXPECT_TRUE(box.OnDelta(Delta("b", 3)));
+  EXPECT_TRUE(box.OnDelta(Delta("c", 4, /*choice=*/1)));
+  EXPECT_TRUE(box.OnDelta(Delta("d", 5)));
+  const auto first = box.Pop();
+  ASSERT_TRUE(first && first->delta);
+  EXPECT_THAT(first->delta->token_ids, ElementsAre(0, 1));
+  const auto second = box.Pop();
+  ASSERT_TRUE(second && second->delta);
+  EXPECT_THAT(second->delta->token_ids, ElementsAre(2, 3, 5));
+  const auto third = box.Pop();
+  ASSERT_TRUE(third && third->delta);
+  EXPECT_EQ(third->delta->choice, 1);
+  EXPECT_EQ(box.pending_bytes(), 0u);
+}
+
 TEST(OutboxTest, JoinsEverythingThatADeltaHas) {
   Outbox box(1000, nullptr);
   GenerationDelta first = Delta("a", 1);

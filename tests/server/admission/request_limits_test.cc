@@ -6,8 +6,10 @@
 #include <string>
 #include <vector>
 
+#include "google/rpc/error_details.pb.h"
 #include "gtest/gtest.h"
 #include "server/admission/request_validator.h"
+#include "server/errors/error_details.h"
 #include "tests/server/support/served_models.h"
 
 namespace moed {
@@ -269,6 +271,16 @@ std::vector<Limit> Limits() {
   };
 }
 
+// "": none is named.
+std::string FieldAtFault(const absl::Status& status) {
+  google::rpc::BadRequest detail;
+  const google::rpc::Status rpc_status = ToRpcStatus(status);
+  for (const google::protobuf::Any& any : rpc_status.details()) {
+    if (any.UnpackTo(&detail)) return detail.field_violations(0).field();
+  }
+  return "";
+}
+
 TEST(RequestLimitsTest, EachLimitHoldsAtItsGreatestValueAndNotBeyond) {
   const auto model = MakeServedModel();
   const RequestValidator validator({}, [] { return 7; });
@@ -286,6 +298,11 @@ TEST(RequestLimitsTest, EachLimitHoldsAtItsGreatestValueAndNotBeyond) {
     EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << what << ": " << status;
     const std::string start = std::string(status.message()).substr(0, limits[i].field.size());
     EXPECT_EQ(start, limits[i].field) << what;
+    // And for programs, without what else the text says.
+    const std::string field = FieldAtFault(status);
+    EXPECT_EQ(field.substr(0, field.find(' ')),
+              limits[i].field.substr(0, limits[i].field.find(' ')))
+        << what;
   }
 }
 

@@ -7,6 +7,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "server/admission/bad_words.h"
+#include "server/errors/error_details.h"
 #include "tests/server/support/served_models.h"
 
 namespace moed {
@@ -74,6 +75,7 @@ TEST_F(RequestValidatorTest, RefusesAMissingPrompt) {
 TEST_F(RequestValidatorTest, SaysLimitAndLengthOfAPromptThatIsTooLong) {
   WithIds(40);
   ExpectError(absl::StatusCode::kInvalidArgument, "the prompt has 40 tokens, the context is 32");
+  EXPECT_EQ(ReasonOf(Admit().status()), "PROMPT_TOO_LONG");
 }
 
 TEST_F(RequestValidatorTest, RefusesAnotherModelsName) {
@@ -238,6 +240,7 @@ TEST_F(RequestValidatorTest, RoutedExpertsAreTheOperatorsToAllow) {
   request_.mutable_response()->set_routed_experts(true);
   ExpectError(absl::StatusCode::kPermissionDenied, "response.routed_experts");
   ExpectError(absl::StatusCode::kPermissionDenied, "--allow-routed-experts");
+  EXPECT_EQ(ReasonOf(Admit().status()), "FEATURE_OFF");
   RequestLimits limits;
   limits.routed_experts = true;
   const RequestValidator validator(limits, [] { return 7; });

@@ -64,5 +64,23 @@ TEST(DaemonEventsTest, ASecondSignalEndsTheWaitForALoad) {
   EXPECT_FALSE(events.WaitForStart(std::chrono::steady_clock::now() + hours(1)));
 }
 
+TEST(DaemonEventsTest, ADrainIsAFirstSignalWithATimeoutOfItsOwn) {
+  DaemonEvents events;
+  events.PostDrain(milliseconds(5));
+  events.PostDrain(std::nullopt);
+  events.WaitForSignalOrFault();
+  EXPECT_EQ(events.drain_timeout(), milliseconds(5)) << "the first call counts";
+  EXPECT_EQ(events.signals(), 0);
+}
+
+TEST(DaemonEventsTest, ASignalAfterADrainIsNotTheSecond) {
+  DaemonEvents events;
+  events.PostDrain(std::nullopt);
+  events.PostSignal();
+  EXPECT_FALSE(events.WaitForHurry(std::chrono::steady_clock::now()));
+  events.PostSignal();
+  EXPECT_TRUE(events.WaitForHurry(std::chrono::steady_clock::now() + kNever));
+}
+
 }  // namespace
 }  // namespace moed

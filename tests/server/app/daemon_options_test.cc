@@ -43,6 +43,8 @@ TEST(DaemonOptionsTest, NeedsAModelOnly) {
   EXPECT_EQ(parsed.options.model, "m");
   EXPECT_EQ(parsed.options.ranks, 1);
   EXPECT_THAT(parsed.options.listen, ElementsAre("127.0.0.1:9000"));
+  EXPECT_THAT(parsed.options.admin_listen, ElementsAre("127.0.0.1:9400"));
+  EXPECT_TRUE(parsed.options.access_log);
   EXPECT_EQ(parsed.options.limits.message_bytes, 4 << 20);
   EXPECT_EQ(parsed.options.limits.queued_requests, 1024);
   ExpectUsageError({}, "--model");
@@ -66,6 +68,7 @@ TEST(DaemonOptionsTest, ReadsEveryFlag) {
                                           "--max-batched-tokens=6",
                                           "--rank-memory=80GiB",
                                           "--queue-limit=11",
+                                          "--max-requests-per-client=21",
                                           "--default-max-tokens=12",
                                           "--max-stop-strings=13",
                                           "--max-stop-string-bytes=14",
@@ -85,10 +88,24 @@ TEST(DaemonOptionsTest, ReadsEveryFlag) {
                                           "--max-logprobs=20",
                                           "--listen=127.0.0.1:0",
                                           "--listen=[::1]:5",
+                                          "--admin-listen=127.0.0.1:6",
+                                          "--admin-listen=localhost:0",
                                           "--port-file=p",
                                           "--grpc-reflection",
                                           "--stream-buffer-size=64KiB",
                                           "--drain-timeout=2.5",
+                                          "--slow-reader-timeout=3.5",
+                                          "--max-connections=22",
+                                          "--keepalive=4.5",
+                                          "--max-connection-age=5.5",
+                                          "--max-metadata-size=32KiB",
+                                          "--key-file=k",
+                                          "--tls-certificate=c",
+                                          "--tls-key=d",
+                                          "--tls-client-ca=e",
+                                          "--admin-tls",
+                                          "--no-access-log",
+                                          "--verify-checkpoint",
                                           "--log-format=json",
                                           "--log-level=debug",
                                           "--dry-run"});
@@ -128,7 +145,21 @@ TEST(DaemonOptionsTest, ReadsEveryFlag) {
   EXPECT_EQ(o.limits.bad_word_bytes, 19);
   EXPECT_EQ(o.limits.logprobs, 20);
   EXPECT_THAT(o.listen, ElementsAre("127.0.0.1:0", "[::1]:5"));
+  EXPECT_THAT(o.admin_listen, ElementsAre("127.0.0.1:6", "localhost:0"));
   EXPECT_EQ(o.port_file, "p");
+  EXPECT_EQ(o.limits.requests_per_client, 21);
+  EXPECT_EQ(o.slow_reader_timeout_seconds, 3.5);
+  EXPECT_EQ(o.max_connections, 22);
+  EXPECT_EQ(o.keepalive_seconds, 4.5);
+  EXPECT_EQ(o.max_connection_age_seconds, 5.5);
+  EXPECT_EQ(o.max_metadata_bytes, 32 << 10);
+  EXPECT_EQ(o.key_file, "k");
+  EXPECT_EQ(o.tls_certificate, "c");
+  EXPECT_EQ(o.tls_key, "d");
+  EXPECT_EQ(o.tls_client_ca, "e");
+  EXPECT_TRUE(o.admin_tls);
+  EXPECT_FALSE(o.access_log);
+  EXPECT_TRUE(o.verify_checkpoint);
   EXPECT_TRUE(o.grpc_reflection);
   EXPECT_EQ(o.stream_buffer_bytes, size_t{64} << 10);
   EXPECT_EQ(o.drain_timeout_seconds, 2.5);
@@ -171,9 +202,12 @@ TEST(DaemonOptionsTest, AFlagBeatsItsEnvironmentVariable) {
   EXPECT_THAT(Parse({"--listen", "127.0.0.1:2"}).options.listen, ElementsAre("127.0.0.1:2"));
 }
 
-TEST(DaemonOptionsTest, ABadEnvironmentVariableIsAUsageError) {
+TEST(DaemonOptionsTest, ABadEnvironmentVariableIsAConfigurationError) {
   const Environment ranks("MOED_RANKS", "many");
-  ExpectUsageError({"--model=m"}, "--ranks: Value many");
+  const ParsedCommandLine parsed = Parse({"--model=m"});
+  EXPECT_FALSE(parsed.run);
+  EXPECT_EQ(parsed.exit_code, kExitConfig);
+  EXPECT_THAT(parsed.text, HasSubstr("MOED_RANKS: must be a whole number in [1, 1024], got many"));
 }
 
 TEST(DaemonOptionsTest, RefusesWhatItDoesNotSupportByName) {
@@ -198,13 +232,37 @@ TEST(DaemonOptionsTest, RefusesWhatItDoesNotSupportByName) {
   ExpectUsageError({"--model=m", "--stream-buffer-size=0"}, "--stream-buffer-size");
   ExpectUsageError({"--model=m", "--drain-timeout=-1"}, "--drain-timeout");
   ExpectUsageError({"--model=m", "--log-level=loud"}, "--log-level");
+  ExpectUsageError({"--model=m", "--max-metadata-size=1"}, "--max-metadata-size");
+  ExpectUsageError({"--model=m", "--max-connections=0"}, "--max-connections");
+  ExpectUsageError({"--model=m", "--ranks=2", "--ranks=3"}, "--ranks");
+  ExpectUsageError({"--model=m", "--ranks"}, "--ranks");
+  ExpectUsageError({"--model="}, "--model");
+  ExpectUsageError({"--model=m", "--config="}, "--config");
   ExpectUsageError({"--model=m", "--no-such-flag"}, "--no-such-flag");
+  ExpectUsageError({"--model=m", "--kv-block=3"}, "did you mean --kv-blocks?");
   ExpectUsageError({"--model=m", "extra"}, "extra");
 }
 
 TEST(DaemonOptionsTest, RefusesAnAddressWithoutAPort) {
   for (const char* address : {"localhost", ":9000", "h:", "h:x", "h:65536", "h:-1"}) {
     ExpectUsageError({"--model=m", "--listen", address}, "--listen");
+    ExpectUsageError({"--model=m", "--admin-listen", address}, "--admin-listen");
+  }
+  ExpectUsageError({"--model=m", "--listen", "::1:9000"}, "in brackets");
+  ExpectUsageError({"--model=m", "--listen", "none"}, "--listen");
+}
+
+TEST(DaemonOptionsTest, TheAdminPortCanBeLeftOut) {
+  EXPECT_THAT(Parse({"--model=m", "--admin-listen=none"}).options.admin_listen, ElementsAre());
+  ExpectUsageError({"--model=m", "--admin-listen=none", "--admin-listen=localhost:1"},
+                   "--admin-listen");
+}
+
+TEST(DaemonOptionsTest, TellsAllThatIsWrong) {
+  const ParsedCommandLine parsed = Parse({"--ranks=0", "--dtype=int8", "--tls-key=k"});
+  EXPECT_EQ(parsed.exit_code, kExitUsage);
+  for (const char* text : {"--model", "--ranks: ", "--dtype: ", "--tls-key needs"}) {
+    EXPECT_THAT(parsed.text, HasSubstr(text));
   }
 }
 

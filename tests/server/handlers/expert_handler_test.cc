@@ -168,5 +168,30 @@ TEST_F(ExpertHandlerTest, RefusesALimitOutOfRangeAndAnotherModel) {
   EXPECT_TRUE(absl::IsNotFound(GetExpertTokens(request, serving_).status()));
 }
 
+TEST(PlacementTest, TellsTheRankOfEachExpert) {
+  const auto model = MakeServedModel();
+  v1::GetPlacementRequest request;
+  EXPECT_TRUE(absl::IsUnavailable(GetPlacement(request, *model).status()));
+  model->placement = ExpertPlacement::Even(/*num_layers=*/2, /*num_experts=*/4, /*num_ranks=*/3);
+  const auto response = GetPlacement(request, *model);
+  ASSERT_TRUE(response.ok()) << response.status();
+  EXPECT_EQ(response->num_ranks(), 3U);
+  ASSERT_EQ(response->layers_size(), 2);
+  EXPECT_THAT(response->layers(0).rank(), ElementsAre(0U, 1U, 2U, 0U));
+  EXPECT_EQ(response->layers(1).layer(), 1U);
+  EXPECT_THAT(response->layers(1).rank(), ElementsAre(1U, 2U, 0U, 1U));
+  request.set_model("other");
+  EXPECT_TRUE(absl::IsNotFound(GetPlacement(request, *model).status()));
+}
+
+TEST(WatchedLoadTest, AsksForWhatTheWatchAskedFor) {
+  v1::WatchExpertLoadRequest watch;
+  watch.set_model("m");
+  EXPECT_FALSE(LoadRequest(watch).has_window_seconds());
+  watch.set_window_seconds(5);
+  EXPECT_EQ(LoadRequest(watch).window_seconds(), 5);
+  EXPECT_EQ(LoadRequest(watch).model(), "m");
+}
+
 }  // namespace
 }  // namespace moed

@@ -7,6 +7,7 @@
 #include "gtest/gtest.h"
 #include "moed/v1/generation.pb.h"
 #include "moed/v1/tokenizer.pb.h"
+#include "server/errors/error_details.h"
 
 namespace moed {
 namespace {
@@ -21,12 +22,11 @@ TEST(WireTest, ABadTextIsNamedByItsPath) {
   v1::GenerateRequest request;
   // stopping (7) { stop_strings (3) }, chat (5) { messages { content (2) } }, text (3)
   EXPECT_EQ(Parse("\x3a\x03\x1a\x01\xff", &request),
-            absl::InvalidArgumentError("stopping.stop_strings is not valid UTF-8"));
+            FieldError("stopping.stop_strings", "is not valid UTF-8"));
   EXPECT_EQ(Parse("\x2a\x05\x0a\x03\x12\x01\xff", &request),
-            absl::InvalidArgumentError("chat.messages.content is not valid UTF-8"));
+            FieldError("chat.messages.content", "is not valid UTF-8"));
   v1::TokenizeRequest tokenize;
-  EXPECT_EQ(Parse("\x12\x01\xff", &tokenize),
-            absl::InvalidArgumentError("text is not valid UTF-8"));
+  EXPECT_EQ(Parse("\x12\x01\xff", &tokenize), FieldError("text", "is not valid UTF-8"));
 }
 
 TEST(WireTest, WhatIsNoMessageNamesTheMessage) {

@@ -29,13 +29,16 @@ class FakeEngine : public Engine {
     return absl::OkStatus();
   }
 
-  void Cancel(absl::string_view request_id, absl::Status reason) override {
+  bool Cancel(absl::string_view request_id, absl::Status reason) override {
+    bool is_live = false;
     {
       MutexLock lock(mutex_);
+      is_live = live_.contains(std::string(request_id));
       cancelled_[std::string(request_id)] = reason;
       changed_.NotifyAll();
     }
     Finish(std::string(request_id), EndedWith(std::move(reason)));
+    return is_live;
   }
 
   void BeginDrain() override { Refuse(absl::UnavailableError("the server is shutting down")); }

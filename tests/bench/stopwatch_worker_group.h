@@ -16,7 +16,7 @@
 
 namespace moed {
 
-struct NullGroupOptions {
+struct StopwatchGroupOptions {
   WorkerGroupInfo info;
   int32_t num_sequences = 0;               // a step is steady when each of them decodes a token
   std::chrono::microseconds step_time{0};  // that a rank sleeps
@@ -25,9 +25,10 @@ struct NullGroupOptions {
 };
 
 // Every rank answers with tokens that do not matter, and counts of the model's size.
-class NullWorkerGroup final : public WorkerGroup {
+class StopwatchWorkerGroup final : public WorkerGroup {
  public:
-  NullWorkerGroup(const NullGroupOptions& options, std::shared_ptr<EngineStopwatch> stopwatch)
+  StopwatchWorkerGroup(const StopwatchGroupOptions& options,
+                       std::shared_ptr<EngineStopwatch> stopwatch)
       : options_(options),
         stopwatch_(std::move(stopwatch)),
         batches_(options.info.num_ranks),
@@ -37,7 +38,7 @@ class NullWorkerGroup final : public WorkerGroup {
       threads_.emplace_back([this, rank] { RunRank(rank); });
     }
   }
-  ~NullWorkerGroup() override { Stop(); }
+  ~StopwatchWorkerGroup() override { Stop(); }
 
   absl::StatusOr<WorkerGroupInfo> Start(const RankProgressCallback&) override {
     return options_.info;
@@ -132,7 +133,7 @@ class NullWorkerGroup final : public WorkerGroup {
     }
   }
 
-  const NullGroupOptions options_;
+  const StopwatchGroupOptions options_;
   const std::shared_ptr<EngineStopwatch> stopwatch_;
   std::vector<RankBatch> batches_;  // changed only while no rank runs
   Mutex mutex_;
