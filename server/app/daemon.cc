@@ -157,10 +157,15 @@ absl::Status Daemon::WritePortFile() const {
 
 void Daemon::Load() {
   LoadReporter reporter(log_, &state_);
+  std::atomic<int> told_percent{-1};  // the ranks report at the same time
   ModelStartHooks hooks;
   hooks.on_progress = [&](const RankProgress& progress) {
     reporter.Report(progress);
     lifecycle_.ReportLoad(progress);
+    const int percent = static_cast<int>(lifecycle_.Snapshot().load_fraction * 100);
+    if (told_percent.exchange(percent) != percent) {
+      service_manager_.SetStatus(absl::StrCat("loading: ", percent, " %")).IgnoreError();
+    }
     return !cancel_load_.load();
   };
   hooks.on_info = [&](absl::string_view line) {
