@@ -285,6 +285,24 @@ struct TokenLogprobsArgs {
   TensorView top_logprobs;  // [num_rows, kMaxLogprobs] float32
 };
 
+// out[i] = SeededElement(key, i) of kernels/core/seeded_values.h, rounded to the dtype of `out`:
+// weights without a checkpoint, made where they are needed.
+struct FillSeededArgs {
+  uint64_t key = 0;
+  TensorView out;  // any shape, float32 or bfloat16
+};
+
+// The time that a stretch of a stream's work took, as the device tells it.
+class StreamTimer {
+ public:
+  virtual ~StreamTimer() = default;
+  // Enqueue the ends of the stretch.
+  virtual void Start(Stream& stream) = 0;
+  virtual void Stop(Stream& stream) = 0;
+  // Of the last stretch; once the stream has run it (Backend::Synchronize).
+  virtual double seconds() = 0;
+};
+
 class Backend {
  public:
   virtual ~Backend() = default;
@@ -295,6 +313,9 @@ class Backend {
 
   // Memory. Allocate gives zeroed device memory, 64-byte aligned; RESOURCE_EXHAUSTED with sizes.
   virtual absl::StatusOr<Buffer> Allocate(MemoryKind kind, int64_t bytes) = 0;
+  // Zeroed host memory, 64-byte aligned, that copies to and from the device do best with (on a GPU
+  // page-locked). Not counted. Errors as Allocate.
+  virtual absl::StatusOr<Buffer> AllocateStaging(int64_t bytes) = 0;
   // Bytes allocated so far on behalf of `kind`, packed weights included.
   virtual int64_t allocated_bytes(MemoryKind kind) const = 0;
   virtual absl::Status PrepareWorkspace(const WorkspaceLimits& limits) = 0;
@@ -305,9 +326,13 @@ class Backend {
   // Sizes must be equal. Host memory must stay valid until the stream has run the call.
   virtual void CopyToDevice(Stream& stream, ConstTensorView host, TensorView device) = 0;
   virtual void CopyToHost(Stream& stream, ConstTensorView device, TensorView host) = 0;
+  // Both in device memory, of one size, without overlap.
+  virtual void CopyOnDevice(Stream& stream, ConstTensorView from, TensorView to) = 0;
+  virtual std::unique_ptr<StreamTimer> CreateTimer() = 0;
 
-  // Weights, from host tensors in float32, bfloat16 or float16. The parts [n_i, in_features] are
-  // stacked along their first axis. The sources may go once the call has returned.
+  // Weights, from tensors in host memory or on this device, in float32, bfloat16 or float16. The
+  // parts [n_i, in_features] are stacked along their first axis. The sources may go once the call
+  // has returned.
   virtual absl::StatusOr<std::unique_ptr<LinearWeight>> PackLinear(
       absl::Span<const ConstTensorView> parts) = 0;
   virtual absl::StatusOr<std::unique_ptr<ExpertWeight>> PackExpert(
@@ -332,6 +357,7 @@ class Backend {
   virtual void GatherRows(Stream& stream, const GatherRowsArgs& args) = 0;
   virtual void ExpertFfn(Stream& stream, const ExpertFfnArgs& args) = 0;
   virtual void Combine(Stream& stream, const CombineArgs& args) = 0;
+  virtual void FillSeeded(Stream& stream, const FillSeededArgs& args) = 0;
   virtual void Sample(Stream& stream, const SampleArgs& args) = 0;
   virtual void TokenLogprobs(Stream& stream, const TokenLogprobsArgs& args) = 0;
 };

@@ -10,6 +10,7 @@
 #include "absl/status/statusor.h"
 #include "kernels/core/mutex.h"
 #include "parallel/communicator.h"
+#include "parallel/communicator_group.h"
 
 namespace moed {
 
@@ -23,24 +24,18 @@ struct LocalGroupOptions {
   std::chrono::milliseconds deadline{30'000};
 };
 
-// The group of rank threads. Its state lives as long as any of its ends, so that a rank that comes
-// late, after the others have failed and gone, still finds it.
-class LocalGroup {
+// The group of rank threads on the CPU.
+class LocalGroup final : public CommunicatorGroup {
  public:
   // INVALID_ARGUMENT for num_ranks < 1 or a deadline that is not positive; RESOURCE_EXHAUSTED when
   // the mailboxes (128 KiB a rank) cannot be had.
   static absl::StatusOr<std::shared_ptr<LocalGroup>> Create(int num_ranks,
                                                             const LocalGroupOptions& options);
-  ~LocalGroup();
+  ~LocalGroup() override;
 
-  int num_ranks() const { return num_ranks_; }
-
-  // The end of `rank`; made once for each rank, from any thread. A rank that destroys its end has
-  // left the group: whoever waits for it, or comes to, fails at once.
-  std::unique_ptr<Communicator> MakeEnd(int rank);
-
-  // As Communicator::Abort, for whoever watches the group and is no rank of it. From any thread.
-  void Abort(const absl::Status& reason);
+  int num_ranks() const override { return num_ranks_; }
+  std::unique_ptr<Communicator> MakeEnd(int rank) override;
+  void Abort(const absl::Status& reason) override;
 
  private:
   explicit LocalGroup(int num_ranks);

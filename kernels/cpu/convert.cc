@@ -15,10 +15,6 @@ void Widen(const T* source, int64_t count, float* out) {
 
 }  // namespace
 
-bool IsFloatType(DType dtype) {
-  return dtype == DType::kFloat32 || dtype == DType::kBFloat16 || dtype == DType::kFloat16;
-}
-
 void ReadFloats(const ConstTensorView& source, int64_t begin, int64_t count, float* out) {
   switch (source.dtype()) {
     case DType::kFloat32:

@@ -8,9 +8,6 @@
 
 namespace moed {
 
-// Whether weights may come in `dtype`: float32, bfloat16 or float16.
-bool IsFloatType(DType dtype);
-
 // out[i] = source element begin + i, for `count` elements of a float type.
 void ReadFloats(const ConstTensorView& source, int64_t begin, int64_t count, float* out);
 

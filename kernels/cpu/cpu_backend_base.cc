@@ -1,15 +1,18 @@
 #include "kernels/cpu/cpu_backend_base.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cstring>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "kernels/check_args.h"
+#include "kernels/check_weights.h"
 #include "kernels/core/check.h"
 #include "kernels/core/checked_math.h"
 #include "kernels/core/status.h"
-#include "kernels/cpu/check_args.h"
 #include "kernels/cpu/convert.h"
+#include "kernels/cpu/fill_seeded.h"
 #include "kernels/cpu/index_ops.h"
 
 namespace moed {
@@ -22,17 +25,17 @@ void Copy(const ConstTensorView& source, const TensorView& target) {
   }
 }
 
-std::string Describe(const ConstTensorView& view) {
-  std::string text = absl::StrCat(DTypeName(view.dtype()), "[");
-  for (int axis = 0; axis < view.rank(); ++axis) {
-    absl::StrAppend(&text, axis == 0 ? "" : ", ", view.dim(axis));
-  }
-  return absl::StrCat(text, "]");
-}
+// A call has run when it returns, so the wall clock tells.
+class CpuTimer final : public StreamTimer {
+ public:
+  void Start(Stream& /*stream*/) override { start_ = std::chrono::steady_clock::now(); }
+  void Stop(Stream& /*stream*/) override { stop_ = std::chrono::steady_clock::now(); }
+  double seconds() override { return std::chrono::duration<double>(stop_ - start_).count(); }
 
-bool IsFloatMatrix(const ConstTensorView& view) {
-  return view.rank() == 2 && IsFloatType(view.dtype());
-}
+ private:
+  std::chrono::steady_clock::time_point start_;
+  std::chrono::steady_clock::time_point stop_;
+};
 
 }  // namespace
 
@@ -41,6 +44,10 @@ CpuBackendBase::CpuBackendBase(DType activation_dtype, std::shared_ptr<ThreadPoo
 
 absl::StatusOr<Buffer> CpuBackendBase::Allocate(MemoryKind kind, int64_t bytes) {
   return memory_.Allocate(kind, bytes);
+}
+
+absl::StatusOr<Buffer> CpuBackendBase::AllocateStaging(int64_t bytes) {
+  return AllocateHostBuffer(bytes);
 }
 
 int64_t CpuBackendBase::allocated_bytes(MemoryKind kind) const {
@@ -59,10 +66,16 @@ void CpuBackendBase::CopyToHost(Stream& /*stream*/, ConstTensorView device, Tens
   Copy(device, host);
 }
 
+void CpuBackendBase::CopyOnDevice(Stream& /*stream*/, ConstTensorView from, TensorView to) {
+  Copy(from, to);
+}
+
+std::unique_ptr<StreamTimer> CpuBackendBase::CreateTimer() { return std::make_unique<CpuTimer>(); }
+
 absl::StatusOr<Buffer> CpuBackendBase::PackTensor(ConstTensorView source, DType dtype) {
-  if (!IsFloatType(source.dtype()) || (dtype != DType::kFloat32 && dtype != DType::kBFloat16)) {
+  if (!IsWeightType(source.dtype()) || (dtype != DType::kFloat32 && dtype != DType::kBFloat16)) {
     return absl::InvalidArgumentError(
-        absl::StrCat("cannot pack a tensor ", Describe(source), " as ", DTypeName(dtype)));
+        absl::StrCat("cannot pack a tensor ", DescribeView(source), " as ", DTypeName(dtype)));
   }
   const int64_t count = source.num_elements();
   const std::optional<int64_t> bytes = CheckedMul(count, DTypeBytes(dtype));
@@ -108,43 +121,10 @@ void CpuBackendBase::GroupByExpert(Stream& /*stream*/, const GroupByExpertArgs& 
   moed::GroupByExpert(args);
 }
 
-absl::StatusOr<LinearShape> CheckLinearParts(absl::Span<const ConstTensorView> parts) {
-  if (parts.empty()) return absl::InvalidArgumentError("a linear weight without parts");
-  LinearShape shape;
-  for (const ConstTensorView& part : parts) {
-    if (!IsFloatMatrix(part) || part.dim(1) != parts[0].dim(1)) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("a linear weight part is ", Describe(part), ", expected a float matrix",
-                       " as wide as the first part, ", Describe(parts[0])));
-    }
-    shape.out_features += part.dim(0);
-  }
-  shape.in_features = parts[0].dim(1);
-  return shape;
-}
-
-absl::StatusOr<LinearShape> CheckExpertParts(const ConstTensorView& w1, const ConstTensorView& w2,
-                                             const ConstTensorView& w3) {
-  const bool matrices = IsFloatMatrix(w1) && IsFloatMatrix(w2) && IsFloatMatrix(w3);
-  if (!matrices || w1.dim(0) != w3.dim(0) || w1.dim(1) != w3.dim(1) || w1.dim(0) != w2.dim(1) ||
-      w1.dim(1) != w2.dim(0)) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("an expert's weights are w1 ", Describe(w1), ", w2 ", Describe(w2), ", w3 ",
-                     Describe(w3), ", expected float [ffn, hidden], [hidden, ffn], [ffn, hidden]"));
-  }
-  return LinearShape{w1.dim(0), w1.dim(1)};
-}
-
-absl::Status CheckLimits(const WorkspaceLimits& limits) {
-  for (const int64_t limit :
-       {limits.max_rows, limits.max_expert_rows, limits.max_logit_rows, limits.max_context_tokens,
-        limits.hidden, limits.ffn, limits.vocab, limits.num_heads, limits.num_kv_heads,
-        limits.head_dim, limits.num_experts, limits.top_k}) {
-    if (limit < 0) {
-      return absl::InvalidArgumentError(absl::StrCat("a workspace limit is negative: ", limit));
-    }
-  }
-  return absl::OkStatus();
+void CpuBackendBase::FillSeeded(Stream& /*stream*/, const FillSeededArgs& args) {
+  CheckFillSeeded(args);
+  pool().ParallelFor(args.out.num_elements(), /*grain=*/1 << 14,
+                     [&](int64_t begin, int64_t end) { moed::FillSeeded(args, begin, end); });
 }
 
 }  // namespace moed

@@ -18,6 +18,7 @@ class CpuBackendBase : public Backend {
   DType activation_dtype() const override { return act_; }
 
   absl::StatusOr<Buffer> Allocate(MemoryKind kind, int64_t bytes) override;
+  absl::StatusOr<Buffer> AllocateStaging(int64_t bytes) override;
   int64_t allocated_bytes(MemoryKind kind) const override;
 
   std::unique_ptr<Stream> CreateStream() override;
@@ -25,6 +26,8 @@ class CpuBackendBase : public Backend {
   absl::Status Synchronize(Stream& stream) override;
   void CopyToDevice(Stream& stream, ConstTensorView host, TensorView device) override;
   void CopyToHost(Stream& stream, ConstTensorView device, TensorView host) override;
+  void CopyOnDevice(Stream& stream, ConstTensorView from, TensorView to) override;
+  std::unique_ptr<StreamTimer> CreateTimer() override;
 
   absl::StatusOr<Buffer> PackTensor(ConstTensorView source, DType dtype) override;
 
@@ -33,6 +36,7 @@ class CpuBackendBase : public Backend {
   void PlanSend(Stream& stream, const PlanSendArgs& args) override;
   void IndexStaticSlots(Stream& stream, const IndexStaticSlotsArgs& args) override;
   void GroupByExpert(Stream& stream, const GroupByExpertArgs& args) override;
+  void FillSeeded(Stream& stream, const FillSeededArgs& args) override;
 
  protected:
   ThreadPool& pool() const { return *pool_; }
@@ -43,22 +47,5 @@ class CpuBackendBase : public Backend {
   const std::shared_ptr<ThreadPool> pool_;
   CpuMemory memory_;
 };
-
-// Rows and columns of stacked linear parts.
-struct LinearShape {
-  int64_t out_features = 0;
-  int64_t in_features = 0;
-};
-
-// INVALID_ARGUMENT, naming what was found, unless the parts are float matrices of one width.
-absl::StatusOr<LinearShape> CheckLinearParts(absl::Span<const ConstTensorView> parts);
-
-// INVALID_ARGUMENT unless w1 and w3 are float [ffn, hidden] and w2 is float [hidden, ffn]; ffn in
-// out_features, hidden in in_features.
-absl::StatusOr<LinearShape> CheckExpertParts(const ConstTensorView& w1, const ConstTensorView& w2,
-                                             const ConstTensorView& w3);
-
-// INVALID_ARGUMENT for a negative limit.
-absl::Status CheckLimits(const WorkspaceLimits& limits);
 
 }  // namespace moed

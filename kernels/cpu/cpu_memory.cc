@@ -7,6 +7,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "kernels/check_weights.h"
 #include "kernels/core/checked_math.h"
 #include "kernels/core/status.h"
 
@@ -20,22 +21,6 @@ int64_t MachineBytes() {
 }
 
 }  // namespace
-
-const char* MemoryKindName(MemoryKind kind) {
-  switch (kind) {
-    case MemoryKind::kWeights:
-      return "weights";
-    case MemoryKind::kKvCache:
-      return "KV cache";
-    case MemoryKind::kActivations:
-      return "activations";
-    case MemoryKind::kExchange:
-      return "exchange buffers";
-    case MemoryKind::kWorkspace:
-      return "workspace";
-  }
-  return "unknown";
-}
 
 CpuMemory::CpuMemory() : machine_bytes_(MachineBytes()), counters_(std::make_shared<Counters>()) {}
 

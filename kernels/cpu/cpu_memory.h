@@ -12,9 +12,6 @@
 
 namespace moed {
 
-// "weights", "KV cache", "activations", "exchange buffers" or "workspace".
-const char* MemoryKindName(MemoryKind kind);
-
 // Thread-safe. A buffer may outlive the object it came from.
 class CpuMemory {
  public:

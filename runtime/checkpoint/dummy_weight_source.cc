@@ -11,6 +11,7 @@
 #include "kernels/core/check.h"
 #include "kernels/core/checked_math.h"
 #include "kernels/core/float_types.h"
+#include "kernels/core/seeded_values.h"
 #include "kernels/core/status.h"
 #include "runtime/checkpoint/error_text.h"
 #include "runtime/checkpoint/shape_view.h"
@@ -18,31 +19,10 @@
 namespace moed {
 namespace {
 
-constexpr uint64_t kGoldenGamma = 0x9e3779b97f4a7c15ULL;
-constexpr double kStandardDeviation = 0.02;
-// Of the sum of four independent uniform integers in [0, 65535]: sqrt(4 * (2^32 - 1) / 12).
-constexpr double kSumDeviation = 37837.22709;
-
-// SplitMix64's output function (Steele, Lea and Flood 2014): a bijection that scatters counters.
-constexpr uint64_t Scatter(uint64_t z) {
-  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ULL;
-  z = (z ^ (z >> 27)) * 0x94d049bb133111ebULL;
-  return z ^ (z >> 31);
-}
-
 uint64_t TensorKey(uint64_t seed, absl::string_view name) {
   uint64_t hash = 0xcbf29ce484222325ULL;  // FNV-1a
   for (const char c : name) hash = (hash ^ static_cast<uint8_t>(c)) * 0x100000001b3ULL;
   return Scatter(hash ^ Scatter(seed + kGoldenGamma));
-}
-
-// A sum of four uniforms: close to normal, and the same bits on every machine.
-float Element(uint64_t key, int64_t place) {
-  const uint64_t bits = Scatter(key + kGoldenGamma * (static_cast<uint64_t>(place) + 1));
-  const auto sum = static_cast<int32_t>((bits & 0xffff) + (bits >> 16 & 0xffff) +
-                                        (bits >> 32 & 0xffff) + (bits >> 48)) -
-                   2 * 65535;
-  return static_cast<float>(sum) * static_cast<float>(kStandardDeviation / kSumDeviation);
 }
 
 template <typename T>
@@ -52,7 +32,7 @@ void Fill(T* data, int64_t count, absl::string_view name, uint64_t seed) {
     return;
   }
   const uint64_t key = TensorKey(seed, name);
-  for (int64_t i = 0; i < count; ++i) data[i] = FromFloat<T>(Element(key, i));
+  for (int64_t i = 0; i < count; ++i) data[i] = FromFloat<T>(SeededElement(key, i));
 }
 
 }  // namespace

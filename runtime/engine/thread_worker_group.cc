@@ -12,6 +12,7 @@
 #include "absl/strings/string_view.h"
 #include "kernels/core/check.h"
 #include "kernels/core/status.h"
+#include "parallel/local_communicator.h"
 #include "runtime/engine/rank_thread.h"
 
 namespace moed {
@@ -129,8 +130,12 @@ absl::StatusOr<WorkerGroupInfo> ThreadWorkerGroup::Start(const RankProgressCallb
   info.vocab = static_cast<int32_t>(config.vocab_size);
   info.backend = backends.front()->Description();
 
-  MOED_ASSIGN_OR_RETURN(
-      group_, LocalGroup::Create(options_.num_ranks, {.deadline = options_.rank_timeout}));
+  if (options_.make_group) {
+    MOED_ASSIGN_OR_RETURN(group_, options_.make_group(options_.num_ranks, options_.rank_timeout));
+  } else {
+    MOED_ASSIGN_OR_RETURN(
+        group_, LocalGroup::Create(options_.num_ranks, {.deadline = options_.rank_timeout}));
+  }
   context_ =
       std::make_shared<RankThreadContext>(config, std::move(placement), limits, options_.weights);
   context_->backends = std::move(backends);

@@ -12,8 +12,8 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "kernels/backend.h"
+#include "parallel/communicator_group.h"
 #include "parallel/expert_placement.h"
-#include "parallel/local_communicator.h"
 #include "runtime/checkpoint/model_config.h"
 #include "runtime/checkpoint/weight_source.h"
 #include "runtime/engine/rank_memory.h"
@@ -31,6 +31,7 @@ struct ThreadWorkerGroupOptions {
   ModelConfig config;
   std::shared_ptr<WeightSource> weights;
   BackendFactory make_backend;
+  CommunicatorGroupFactory make_group;  // unset: LocalGroup, ranks that share host memory
   int num_ranks = 1;
   std::optional<ExpertPlacement> placement;  // unset: ExpertPlacement::Even
   // Of every rank.
@@ -89,7 +90,7 @@ class ThreadWorkerGroup final : public WorkerGroup {
   const ThreadWorkerGroupOptions options_;
   GroupMemory memory_;
   std::shared_ptr<RankThreadContext> context_;
-  std::shared_ptr<LocalGroup> group_;
+  std::shared_ptr<CommunicatorGroup> group_;
   std::vector<std::thread> threads_;
   bool launched_ = false;
   std::optional<bool> stopped_;  // what Stop returned

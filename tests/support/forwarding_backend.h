@@ -22,6 +22,9 @@ class ForwardingBackend : public Backend {
   absl::StatusOr<Buffer> Allocate(MemoryKind kind, int64_t bytes) override {
     return backend_->Allocate(kind, bytes);
   }
+  absl::StatusOr<Buffer> AllocateStaging(int64_t bytes) override {
+    return backend_->AllocateStaging(bytes);
+  }
   int64_t allocated_bytes(MemoryKind kind) const override {
     return backend_->allocated_bytes(kind);
   }
@@ -36,6 +39,10 @@ class ForwardingBackend : public Backend {
   void CopyToHost(Stream& s, ConstTensorView device, TensorView host) override {
     backend_->CopyToHost(s, device, host);
   }
+  void CopyOnDevice(Stream& s, ConstTensorView from, TensorView to) override {
+    backend_->CopyOnDevice(s, from, to);
+  }
+  std::unique_ptr<StreamTimer> CreateTimer() override { return backend_->CreateTimer(); }
   absl::StatusOr<std::unique_ptr<LinearWeight>> PackLinear(
       absl::Span<const ConstTensorView> parts) override {
     return backend_->PackLinear(parts);
@@ -71,6 +78,7 @@ class ForwardingBackend : public Backend {
   void GatherRows(Stream& s, const GatherRowsArgs& args) override { backend_->GatherRows(s, args); }
   void ExpertFfn(Stream& s, const ExpertFfnArgs& args) override { backend_->ExpertFfn(s, args); }
   void Combine(Stream& s, const CombineArgs& args) override { backend_->Combine(s, args); }
+  void FillSeeded(Stream& s, const FillSeededArgs& args) override { backend_->FillSeeded(s, args); }
   void Sample(Stream& s, const SampleArgs& args) override { backend_->Sample(s, args); }
   void TokenLogprobs(Stream& s, const TokenLogprobsArgs& args) override {
     backend_->TokenLogprobs(s, args);

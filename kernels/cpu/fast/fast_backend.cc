@@ -5,7 +5,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "kernels/core/status.h"
-#include "kernels/cpu/check_args.h"
+#include "kernels/check_args.h"
+#include "kernels/check_weights.h"
 #include "kernels/cpu/fast/packed_matrix.h"
 
 namespace moed {

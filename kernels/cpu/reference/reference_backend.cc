@@ -8,7 +8,8 @@
 #include "absl/strings/str_cat.h"
 #include "kernels/core/checked_math.h"
 #include "kernels/core/status.h"
-#include "kernels/cpu/check_args.h"
+#include "kernels/check_args.h"
+#include "kernels/check_weights.h"
 #include "kernels/cpu/convert.h"
 
 namespace moed {

@@ -21,6 +21,7 @@ void CheckGroupByExpert(const GroupByExpertArgs& args);
 void CheckGatherRows(const GatherRowsArgs& args);
 void CheckExpertFfn(const ExpertFfnArgs& args, DType act);
 void CheckCombine(const CombineArgs& args, DType act);
+void CheckFillSeeded(const FillSeededArgs& args);
 void CheckSample(const SampleArgs& args);
 void CheckTokenLogprobs(const TokenLogprobsArgs& args);
 

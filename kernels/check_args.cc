@@ -1,4 +1,4 @@
-#include "kernels/cpu/check_args.h"
+#include "kernels/check_args.h"
 
 #include <algorithm>
 #include <cstdio>
@@ -198,6 +198,11 @@ void CheckCombine(const CombineArgs& args, DType act) {
             {args.contribution_index.dim(0), args.contribution_index.dim(1)});
   CheckView("Combine: residual", args.residual, kFloat,
             {args.contribution_index.dim(0), args.contributions.dim(1)});
+}
+
+void CheckFillSeeded(const FillSeededArgs& args) {
+  MOED_CHECK(args.out.dtype() == kFloat || args.out.dtype() == DType::kBFloat16,
+             "FillSeeded: out is neither float32 nor bfloat16");
 }
 
 void CheckSample(const SampleArgs& args) {
