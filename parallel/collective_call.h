@@ -25,6 +25,23 @@ struct CollectiveCall {
   bool lends_send = false;  // `send` is the caller's own memory: it must wait until all have read
 };
 
+// The calls of a group of `num_ranks` ranks. Sizes that do not match are our own bug and abort. The
+// spans are kept, and where the piece for each rank lies follows from them.
+CollectiveCall AllGatherCall(int num_ranks, const CollectiveTag& tag, const ConstTensorView& send,
+                             const ConstTensorView& recv);
+CollectiveCall AllToAllCall(int num_ranks, const CollectiveTag& tag, const ConstTensorView& send,
+                            const ConstTensorView& recv);
+CollectiveCall AllToAllVCall(int num_ranks, const CollectiveTag& tag, const ConstTensorView& send,
+                             absl::Span<const int64_t> send_rows, const ConstTensorView& recv,
+                             absl::Span<const int64_t> recv_rows);
+CollectiveCall ExchangeCountsCall(int num_ranks, const CollectiveTag& tag, int width,
+                                  absl::Span<const int64_t> send, absl::Span<const int64_t> recv);
+
+// The piece that `sender`'s call has for rank `receiver`: its length, and where in `send` it
+// begins.
+int64_t PieceBytes(const CollectiveCall& sender, int receiver);
+int64_t PieceOffsetBytes(const CollectiveCall& sender, int receiver);
+
 // "combine of layer 3, step 17".
 std::string DescribeTag(const CollectiveTag& tag);
 

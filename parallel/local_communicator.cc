@@ -1,6 +1,5 @@
 #include "parallel/local_communicator.h"
 
-#include <chrono>
 #include <cstddef>
 #include <memory>
 #include <utility>
@@ -8,7 +7,6 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/strings/str_cat.h"
 #include "kernels/core/buffer.h"
 #include "kernels/core/check.h"
 #include "kernels/core/status.h"
@@ -18,8 +16,6 @@
 
 namespace moed {
 namespace {
-
-constexpr std::chrono::milliseconds kLongestDeadline = std::chrono::hours(24);
 
 absl::StatusOr<Mailbox> MakeMailbox(size_t num_ranks) {
   Mailbox mailbox;
@@ -35,13 +31,7 @@ absl::StatusOr<Mailbox> MakeMailbox(size_t num_ranks) {
 
 absl::StatusOr<std::shared_ptr<LocalGroup>> LocalGroup::Create(int num_ranks,
                                                                const LocalGroupOptions& options) {
-  if (num_ranks < 1) {
-    return absl::InvalidArgumentError(absl::StrCat("a group of ", num_ranks, " ranks"));
-  }
-  if (options.deadline.count() <= 0 || options.deadline > kLongestDeadline) {
-    return absl::InvalidArgumentError(absl::StrCat("a rank deadline of ", options.deadline.count(),
-                                                   " ms: it lies between 1 ms and 24 hours"));
-  }
+  MOED_RETURN_IF_ERROR(CheckGroup(num_ranks, options.deadline));
   std::shared_ptr<LocalGroup> group(new LocalGroup(num_ranks));
   group->rendezvous_ = std::make_shared<Rendezvous>(num_ranks, options.deadline);
   group->mailboxes_ = std::make_shared<std::vector<Mailbox>>();

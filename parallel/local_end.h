@@ -1,6 +1,7 @@
 // One rank thread's end of a LocalGroup.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <vector>
@@ -40,12 +41,9 @@ class LocalEnd final : public Communicator {
   Mailbox::Mail& NextMail() {
     return (*mailboxes_)[static_cast<size_t>(rank_)].mails[num_met_ % 2];
   }
-  // Meets with `call`, whose send memory is [send, send + send_bytes), and copies the pieces.
-  absl::Status Exchange(CollectiveCall call, const void* send, int64_t send_bytes, void* recv);
-  void CopyPieces(const void* own_send, void* recv);
-  // Where in its sender's memory the piece for this rank begins, and its length.
-  int64_t PieceOffsetBytes(const CollectiveCall& sender) const;
-  int64_t PieceBytes(const CollectiveCall& sender) const;
+  // Meets with `call`, which sends `send_bytes` in all, and copies the pieces.
+  absl::Status Exchange(CollectiveCall call, int64_t send_bytes, void* recv);
+  void CopyPieces(const std::byte* own_send, void* recv);
 
   const int rank_;
   const int num_ranks_;

@@ -16,6 +16,22 @@
 #include "kernels/core/status.h"
 
 namespace moed {
+namespace {
+
+constexpr std::chrono::milliseconds kLongestDeadline = std::chrono::hours(24);
+
+}  // namespace
+
+absl::Status CheckGroup(int num_ranks, std::chrono::milliseconds deadline) {
+  if (num_ranks < 1) {
+    return absl::InvalidArgumentError(absl::StrCat("a group of ", num_ranks, " ranks"));
+  }
+  if (deadline.count() <= 0 || deadline > kLongestDeadline) {
+    return absl::InvalidArgumentError(absl::StrCat("a rank deadline of ", deadline.count(),
+                                                   " ms: it lies between 1 ms and 24 hours"));
+  }
+  return absl::OkStatus();
+}
 
 Rendezvous::Rendezvous(int num_ranks, std::chrono::milliseconds deadline)
     : num_ranks_(num_ranks),

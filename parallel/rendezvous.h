@@ -19,6 +19,9 @@ struct Meeting {
   bool must_depart = false;           // some rank lends its memory: call Depart after reading
 };
 
+// INVALID_ARGUMENT for fewer ranks than one, or a deadline outside 1 ms to 24 hours.
+absl::Status CheckGroup(int num_ranks, std::chrono::milliseconds deadline);
+
 // A barrier with a count of its rounds, a deadline and a check that all came for the same. Only the
 // last to arrive wakes the others, all at once: one wake-up a rank and round. Nothing spins.
 //

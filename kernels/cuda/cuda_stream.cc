@@ -15,19 +15,35 @@ absl::Status CudaStatus(const CudaApi& api, CudaError error, const char* what) {
   return absl::InternalError(text);
 }
 
-absl::StatusOr<std::unique_ptr<CudaStream>> CudaStream::Create(const CudaApi& api,
-                                                               const CudaDeviceInfo& device) {
+namespace {
+
+LaunchContext ContextOf(const CudaDeviceInfo& device) {
   LaunchContext context;
   context.num_sms = device.num_sms;
   context.max_shared_bytes_per_block = device.max_shared_bytes_per_block;
+  return context;
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<CudaStream>> CudaStream::Create(const CudaApi& api,
+                                                               const CudaDeviceInfo& device) {
+  LaunchContext context = ContextOf(device);
   MOED_RETURN_IF_ERROR(CudaStatus(api, api.create_stream(&context.stream), "creating a stream"));
   return std::unique_ptr<CudaStream>(new CudaStream(api, context));
+}
+
+std::unique_ptr<CudaStream> CudaStream::MakeFailed(const CudaApi& api, const CudaDeviceInfo& device,
+                                                   absl::Status status) {
+  std::unique_ptr<CudaStream> stream(new CudaStream(api, ContextOf(device)));
+  stream->Note(std::move(status));
+  return stream;
 }
 
 CudaStream::~CudaStream() {
   // What still runs uses memory that its owner is about to release.
   api_.synchronize_stream(context_.stream);
-  api_.destroy_stream(context_.stream);
+  if (context_.stream != nullptr) api_.destroy_stream(context_.stream);
 }
 
 void CudaStream::Note(CudaError error, const char* what) {

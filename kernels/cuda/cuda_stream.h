@@ -20,6 +20,10 @@ class CudaStream final : public Stream {
  public:
   static absl::StatusOr<std::unique_ptr<CudaStream>> Create(const CudaApi& api,
                                                             const CudaDeviceInfo& device);
+  // In place of one that could not be created: enqueues on the device's default stream, and gives
+  // `status` (not OK) at Synchronize.
+  static std::unique_ptr<CudaStream> MakeFailed(const CudaApi& api, const CudaDeviceInfo& device,
+                                                absl::Status status);
   ~CudaStream() override;
 
   void* handle() const { return context_.stream; }
