@@ -25,9 +25,11 @@ uint64_t TensorKey(uint64_t seed, absl::string_view name) {
   return Scatter(hash ^ Scatter(seed + kGoldenGamma));
 }
 
+bool IsNorm(absl::string_view name) { return absl::EndsWith(name, "norm.weight"); }
+
 template <typename T>
 void Fill(T* data, int64_t count, absl::string_view name, uint64_t seed) {
-  if (absl::EndsWith(name, "norm.weight")) {
+  if (IsNorm(name)) {
     for (int64_t i = 0; i < count; ++i) data[i] = FromFloat<T>(1.0F);
     return;
   }
@@ -40,6 +42,11 @@ void Fill(T* data, int64_t count, absl::string_view name, uint64_t seed) {
 DummyWeightSource::DummyWeightSource(uint64_t seed, DType dtype) : seed_(seed), dtype_(dtype) {
   MOED_CHECK(dtype == DType::kFloat32 || dtype == DType::kBFloat16,
              "dummy weights are float32 or bfloat16");
+}
+
+std::optional<SeededTensor> DummyWeightSource::Seeded(absl::string_view name) const {
+  if (IsNorm(name)) return std::nullopt;
+  return SeededTensor{.key = TensorKey(seed_, name), .dtype = dtype_};
 }
 
 absl::StatusOr<LoadedTensor> DummyWeightSource::Load(absl::string_view name,

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -22,6 +23,7 @@ class DummyWeightSource : public WeightSource {
 
   absl::StatusOr<LoadedTensor> Load(absl::string_view name,
                                     const std::vector<int64_t>& shape) override;
+  std::optional<SeededTensor> Seeded(absl::string_view name) const override;
 
  private:
   const uint64_t seed_;

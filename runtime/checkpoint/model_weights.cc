@@ -2,15 +2,18 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <utility>
 #include <vector>
 
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "kernels/core/checked_math.h"
 #include "kernels/core/status.h"
 #include "runtime/checkpoint/expected_tensors.h"
 #include "runtime/checkpoint/rotary_table.h"
+#include "runtime/checkpoint/shape_view.h"
 
 namespace moed {
 namespace {
@@ -19,9 +22,14 @@ namespace {
 class TensorLoader {
  public:
   // `is_wanted` says which of the config's tensors this load will read, to know the total.
-  TensorLoader(const ModelConfig& config, WeightSource& source, const LoadProgress& progress,
+  TensorLoader(const ModelConfig& config, WeightSource& source, Backend& backend,
+               const LoadProgress& progress,
                absl::FunctionRef<bool(const ExpectedTensor&)> is_wanted)
-      : source_(source), progress_(progress), element_bytes_(DTypeBytes(config.checkpoint_dtype)) {
+      : source_(source),
+        backend_(backend),
+        stream_(backend.CreateStream()),
+        progress_(progress),
+        element_bytes_(DTypeBytes(config.checkpoint_dtype)) {
     ForEachExpectedTensor(config, [&](const ExpectedTensor& tensor) {
       if (is_wanted(tensor)) total_bytes_ += tensor.num_elements() * element_bytes_;
     });
@@ -33,8 +41,11 @@ class TensorLoader {
                                              total_bytes_, " bytes"));
   }
 
+  // In host memory, or on the backend's device where that can make it.
   absl::StatusOr<LoadedTensor> Load(absl::string_view name, const std::vector<int64_t>& shape) {
-    MOED_ASSIGN_OR_RETURN(LoadedTensor tensor, source_.Load(name, shape));
+    const std::optional<SeededTensor> seeded = source_.Seeded(name);
+    MOED_ASSIGN_OR_RETURN(LoadedTensor tensor,
+                          seeded ? MakeSeeded(*seeded, shape) : source_.Load(name, shape));
     ++summary_.num_tensors;
     summary_.source_bytes += tensor.view.bytes();
     loaded_bytes_ += tensor.view.num_elements() * element_bytes_;
@@ -46,7 +57,24 @@ class TensorLoader {
   const LoadSummary& summary() const { return summary_; }
 
  private:
+  absl::StatusOr<LoadedTensor> MakeSeeded(const SeededTensor& seeded,
+                                          const std::vector<int64_t>& shape) {
+    std::optional<int64_t> count = 1;
+    for (const int64_t dim : shape) count = count ? CheckedMul(*count, dim) : std::nullopt;
+    const std::optional<int64_t> bytes =
+        count ? CheckedMul(*count, DTypeBytes(seeded.dtype)) : std::nullopt;
+    if (!bytes) return absl::ResourceExhaustedError("a dummy tensor has too many elements");
+    MOED_ASSIGN_OR_RETURN(Buffer storage, backend_.Allocate(MemoryKind::kWeights, *bytes));
+    const TensorView view(storage.data(), seeded.dtype, {*count});
+    backend_.FillSeeded(*stream_, {.key = seeded.key, .out = view});
+    MOED_RETURN_IF_ERROR(backend_.Synchronize(*stream_));
+    const ConstTensorView shaped = ViewOfShape(storage.data(), seeded.dtype, shape);
+    return LoadedTensor{shaped, std::move(storage)};
+  }
+
   WeightSource& source_;
+  Backend& backend_;
+  const std::unique_ptr<Stream> stream_;
   const LoadProgress& progress_;
   const int64_t element_bytes_;
   int64_t total_bytes_ = 0;
@@ -119,7 +147,7 @@ absl::StatusOr<std::unique_ptr<ExpertWeight>> LoadExpert(const ModelConfig& conf
 absl::StatusOr<std::unique_ptr<ReplicatedWeights>> LoadReplicatedWeights(
     const ModelConfig& config, WeightSource& source, Backend& backend,
     const LoadProgress& progress) {
-  TensorLoader loader(config, source, progress,
+  TensorLoader loader(config, source, backend, progress,
                       [](const ExpectedTensor& tensor) { return tensor.expert < 0; });
   MOED_RETURN_IF_ERROR(loader.Report());
   auto weights = std::make_unique<ReplicatedWeights>();
@@ -158,7 +186,7 @@ absl::StatusOr<std::unique_ptr<ExpertWeights>> LoadExpertWeights(const ModelConf
                                                                  int rank, WeightSource& source,
                                                                  Backend& backend,
                                                                  const LoadProgress& progress) {
-  TensorLoader loader(config, source, progress, [&](const ExpectedTensor& tensor) {
+  TensorLoader loader(config, source, backend, progress, [&](const ExpectedTensor& tensor) {
     return tensor.expert >= 0 && placement.RankOf(static_cast<int>(tensor.layer),
                                                   static_cast<int>(tensor.expert)) == rank;
   });

@@ -22,9 +22,9 @@ absl::StatusOr<LogprobRows> LogprobRows::Create(Backend& backend, int64_t max_ro
   MOED_ASSIGN_OR_RETURN(rows.device_.logprobs, on_device(row_bytes));
   MOED_ASSIGN_OR_RETURN(rows.device_.top_ids, on_device(top_bytes));
   MOED_ASSIGN_OR_RETURN(rows.device_.top_logprobs, on_device(top_bytes));
-  MOED_ASSIGN_OR_RETURN(rows.host_.logprobs, AllocateHostBuffer(row_bytes));
-  MOED_ASSIGN_OR_RETURN(rows.host_.top_ids, AllocateHostBuffer(top_bytes));
-  MOED_ASSIGN_OR_RETURN(rows.host_.top_logprobs, AllocateHostBuffer(top_bytes));
+  MOED_ASSIGN_OR_RETURN(rows.host_.logprobs, backend.AllocateStaging(row_bytes));
+  MOED_ASSIGN_OR_RETURN(rows.host_.top_ids, backend.AllocateStaging(top_bytes));
+  MOED_ASSIGN_OR_RETURN(rows.host_.top_logprobs, backend.AllocateStaging(top_bytes));
   return rows;
 }
 

@@ -49,7 +49,7 @@ absl::StatusOr<std::unique_ptr<RankInputs>> RankInputs::Create(Backend& backend,
                                                                const Limits& limits) {
   auto inputs = std::unique_ptr<RankInputs>(new RankInputs(backend, limits));
   const int64_t bytes = Bytes(limits);
-  MOED_ASSIGN_OR_RETURN(inputs->staging_, AllocateHostBuffer(bytes));
+  MOED_ASSIGN_OR_RETURN(inputs->staging_, backend.AllocateStaging(bytes));
   MOED_ASSIGN_OR_RETURN(inputs->device_, backend.Allocate(MemoryKind::kActivations, bytes));
   return inputs;
 }

@@ -48,11 +48,13 @@ int64_t NumKvBlocks(const ModelConfig& config, DType activation, int64_t block_s
 
 absl::StatusOr<GroupMemory> PlanGroupMemory(const ModelConfig& config,
                                             const ExpertPlacement& placement, DType activation,
-                                            const WorkerLimits& limits) {
+                                            const WorkerLimits& limits,
+                                            std::optional<int> only_rank) {
+  const int num_ranks = only_rank ? 1 : placement.num_ranks();
   MOED_ASSIGN_OR_RETURN(const std::vector<int64_t> rank_bytes,
                         Worker::MemoryBytes(config, placement, activation, limits));
   const auto all_ranks = [&](MemoryKind kind) {
-    return MulBytes(rank_bytes[static_cast<size_t>(kind)], placement.num_ranks());
+    return MulBytes(rank_bytes[static_cast<size_t>(kind)], num_ranks);
   };
   LoadPlanOptions plan_options;
   plan_options.dtype = activation;
@@ -60,10 +62,12 @@ absl::StatusOr<GroupMemory> PlanGroupMemory(const ModelConfig& config,
   MOED_ASSIGN_OR_RETURN(const LoadPlan weights,
                         MakeLoadPlan(config, placement, /*index=*/nullptr, plan_options));
   GroupMemory memory;
-  memory.num_ranks = placement.num_ranks();
+  memory.num_ranks = num_ranks;
   memory.num_kv_blocks_per_rank = limits.num_kv_blocks;
   memory.replicated_weight_bytes = AddBytes(weights.replicated_bytes, weights.rotary_bytes);
-  memory.expert_weight_bytes = weights.all_expert_bytes;
+  memory.expert_weight_bytes = only_rank
+                                   ? weights.ranks[static_cast<size_t>(*only_rank)].expert_bytes
+                                   : weights.all_expert_bytes;
   memory.kv_cache_bytes = all_ranks(MemoryKind::kKvCache);
   memory.activation_bytes = all_ranks(MemoryKind::kActivations);
   memory.exchange_bytes = all_ranks(MemoryKind::kExchange);

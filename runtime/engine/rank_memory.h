@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "absl/status/status.h"
@@ -33,10 +34,12 @@ struct GroupMemory {
 // How many blocks of KV cache fit `bytes`; 0 when none does.
 int64_t NumKvBlocks(const ModelConfig& config, DType activation, int64_t block_size, int64_t bytes);
 
-// `limits` apply to every rank. INVALID_ARGUMENT as TokenDispatcher::ExchangeBytes.
+// `limits` apply to every rank. `only_rank`: that one alone, without the others. INVALID_ARGUMENT
+// as TokenDispatcher::ExchangeBytes.
 absl::StatusOr<GroupMemory> PlanGroupMemory(const ModelConfig& config,
                                             const ExpertPlacement& placement, DType activation,
-                                            const WorkerLimits& limits);
+                                            const WorkerLimits& limits,
+                                            std::optional<int> only_rank = std::nullopt);
 
 // RESOURCE_EXHAUSTED with the numbers by kind when the plan exceeds `available_bytes`.
 absl::Status CheckMemoryFits(const GroupMemory& memory, int64_t available_bytes);

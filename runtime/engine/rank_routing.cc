@@ -31,11 +31,11 @@ absl::StatusOr<std::unique_ptr<RankRouting>> RankRouting::Create(Backend& backen
       activations.limits().limits_load ? activations.dropped(max_rows).bytes() : 0;
   const int64_t count_bytes = activations.expert_counts().bytes();
   MOED_ASSIGN_OR_RETURN(routing->routed_ids_host_,
-                        AllocateHostBuffer(activations.routed_ids(max_rows).bytes()));
-  MOED_ASSIGN_OR_RETURN(routing->dropped_host_, AllocateHostBuffer(dropped_bytes));
-  MOED_ASSIGN_OR_RETURN(routing->expert_counts_host_, AllocateHostBuffer(count_bytes));
+                        backend.AllocateStaging(activations.routed_ids(max_rows).bytes()));
+  MOED_ASSIGN_OR_RETURN(routing->dropped_host_, backend.AllocateStaging(dropped_bytes));
+  MOED_ASSIGN_OR_RETURN(routing->expert_counts_host_, backend.AllocateStaging(count_bytes));
   MOED_ASSIGN_OR_RETURN(routing->zeros_host_,
-                        AllocateHostBuffer(std::max(count_bytes, dropped_bytes)));
+                        backend.AllocateStaging(std::max(count_bytes, dropped_bytes)));
   return routing;
 }
 

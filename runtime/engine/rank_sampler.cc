@@ -20,7 +20,7 @@ absl::StatusOr<std::unique_ptr<RankSampler>> RankSampler::Create(Backend& backen
   const int64_t bytes = TensorBytes(DType::kInt32, {max_sequences});
   MOED_ASSIGN_OR_RETURN(sampler->last_sampled_, backend.Allocate(MemoryKind::kActivations, bytes));
   MOED_ASSIGN_OR_RETURN(sampler->token_ids_, backend.Allocate(MemoryKind::kActivations, bytes));
-  MOED_ASSIGN_OR_RETURN(sampler->token_ids_host_, AllocateHostBuffer(bytes));
+  MOED_ASSIGN_OR_RETURN(sampler->token_ids_host_, backend.AllocateStaging(bytes));
   MOED_ASSIGN_OR_RETURN(sampler->logprobs_, LogprobRows::Create(backend, max_sequences));
   sampler->rows_.reserve(static_cast<size_t>(max_sequences));
   return sampler;

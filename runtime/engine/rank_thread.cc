@@ -39,9 +39,9 @@ class RankMain {
   // Loads this rank's weights and allocates its memory.
   absl::Status Start() {
     MOED_ASSIGN_OR_RETURN(const ReplicatedWeights* replicated, Replicated());
-    MOED_ASSIGN_OR_RETURN(
-        experts_, LoadExpertWeights(context_.config, context_.placement, rank_, *context_.source,
-                                    backend_, ProgressOf("expert weights")));
+    MOED_ASSIGN_OR_RETURN(experts_, LoadExpertWeights(context_.config, context_.placement,
+                                                      context_.first_rank + rank_, *context_.source,
+                                                      backend_, ProgressOf("expert weights")));
     MOED_RETURN_IF_ERROR(Report("kv cache", 0));
     MOED_ASSIGN_OR_RETURN(worker_, Worker::Create({.config = &context_.config,
                                                    .placement = &context_.placement,
@@ -122,14 +122,15 @@ class RankMain {
 }  // namespace
 
 RankThreadContext::RankThreadContext(ModelConfig model, ExpertPlacement expert_placement,
-                                     WorkerLimits worker_limits,
+                                     int first_rank, int num_threads, WorkerLimits worker_limits,
                                      std::shared_ptr<WeightSource> weight_source)
     : config(std::move(model)),
       placement(std::move(expert_placement)),
+      first_rank(first_rank),
       limits(worker_limits),
       source(std::move(weight_source)),
-      board(placement.num_ranks()),
-      heartbeats(static_cast<size_t>(placement.num_ranks())) {}
+      board(num_threads),
+      heartbeats(static_cast<size_t>(num_threads)) {}
 
 void SharedReplicatedWeights::Publish(absl::StatusOr<std::unique_ptr<ReplicatedWeights>> loaded) {
   MutexLock lock(mutex_);

@@ -57,18 +57,21 @@ class StartProgress {
 // What the rank threads share. Each holds it, so that a thread that hangs and is left behind still
 // finds it.
 struct RankThreadContext {
-  RankThreadContext(ModelConfig model, ExpertPlacement expert_placement, WorkerLimits worker_limits,
+  // `num_threads` ranks of the placement, from `first_rank` on, have threads here.
+  RankThreadContext(ModelConfig model, ExpertPlacement expert_placement, int first_rank,
+                    int num_threads, WorkerLimits worker_limits,
                     std::shared_ptr<WeightSource> weight_source);
 
   const ModelConfig config;
   const ExpertPlacement placement;
+  const int first_rank;  // rank of the placement that thread 0 is; 0 but for an emulated rank
   const WorkerLimits limits;
   const std::shared_ptr<WeightSource> source;
-  std::vector<std::unique_ptr<Backend>> backends;  // [num_ranks]; outlive the weights they packed
+  std::vector<std::unique_ptr<Backend>> backends;  // [num_threads]; outlive the weights they packed
   SharedReplicatedWeights replicated;
   StartProgress progress;
   RankBoard board;
-  std::vector<Heartbeat> heartbeats;  // [num_ranks]
+  std::vector<Heartbeat> heartbeats;  // [num_threads]
 };
 
 // The rank's thread. Finishes the board's first round when the rank is ready or has failed to

@@ -12,6 +12,7 @@
 #include "absl/strings/string_view.h"
 #include "kernels/core/check.h"
 #include "kernels/core/status.h"
+#include "parallel/emulated_communicator.h"
 #include "parallel/local_communicator.h"
 #include "runtime/engine/rank_thread.h"
 
@@ -42,6 +43,13 @@ absl::Status ThreadWorkerGroup::CheckOptions() const {
   MOED_RETURN_IF_ERROR(at_least_one("max_sequences_per_rank", options_.max_sequences_per_rank));
   MOED_RETURN_IF_ERROR(at_least_one("max_rows_per_step", options_.max_rows_per_step));
   MOED_RETURN_IF_ERROR(at_least_one("rank_timeout in ms", options_.rank_timeout.count()));
+  if (const auto& emulated = options_.emulated) {
+    if (options_.num_ranks != 1) return OutOfRange("num_ranks", options_.num_ranks, "1 to emulate");
+    if (emulated->num_ranks < 1 || emulated->rank < 0 || emulated->rank >= emulated->num_ranks) {
+      return OutOfRange("emulated rank", emulated->rank,
+                        absl::StrCat("one of ", emulated->num_ranks));
+    }
+  }
   if (options_.max_gather_rows < 0) {
     return OutOfRange("max_gather_rows", options_.max_gather_rows, "0 or more");
   }
@@ -59,7 +67,7 @@ absl::Status ThreadWorkerGroup::CheckOptions() const {
                                                    ", expected 0 (none) or more"));
   }
   if (options_.placement.has_value()) {
-    MOED_CHECK(options_.placement->num_ranks() == options_.num_ranks &&
+    MOED_CHECK(options_.placement->num_ranks() == placement_ranks() &&
                    options_.placement->num_layers() == options_.config.num_layers &&
                    options_.placement->num_experts() == options_.config.num_experts,
                "the placement is for another model or group");
@@ -110,8 +118,11 @@ absl::StatusOr<WorkerGroupInfo> ThreadWorkerGroup::Start(const RankProgressCallb
       options_.placement.has_value()
           ? *options_.placement
           : ExpertPlacement::Even(static_cast<int>(config.num_layers),
-                                  static_cast<int>(config.num_experts), options_.num_ranks);
-  MOED_ASSIGN_OR_RETURN(memory_, PlanGroupMemory(config, placement, activation, limits));
+                                  static_cast<int>(config.num_experts), placement_ranks());
+  MOED_ASSIGN_OR_RETURN(
+      memory_,
+      PlanGroupMemory(config, placement, activation, limits,
+                      options_.emulated ? std::optional(options_.emulated->rank) : std::nullopt));
   if (options_.available_memory_bytes.has_value()) {
     MOED_RETURN_IF_ERROR(CheckMemoryFits(memory_, *options_.available_memory_bytes));
   }
@@ -130,14 +141,9 @@ absl::StatusOr<WorkerGroupInfo> ThreadWorkerGroup::Start(const RankProgressCallb
   info.vocab = static_cast<int32_t>(config.vocab_size);
   info.backend = backends.front()->Description();
 
-  if (options_.make_group) {
-    MOED_ASSIGN_OR_RETURN(group_, options_.make_group(options_.num_ranks, options_.rank_timeout));
-  } else {
-    MOED_ASSIGN_OR_RETURN(
-        group_, LocalGroup::Create(options_.num_ranks, {.deadline = options_.rank_timeout}));
-  }
-  context_ =
-      std::make_shared<RankThreadContext>(config, std::move(placement), limits, options_.weights);
+  context_ = std::make_shared<RankThreadContext>(config, std::move(placement),
+                                                 options_.emulated ? options_.emulated->rank : 0,
+                                                 options_.num_ranks, limits, options_.weights);
   context_->backends = std::move(backends);
   watches_.resize(static_cast<size_t>(options_.num_ranks));
   const absl::Status started = StartThreads(progress);
@@ -148,13 +154,32 @@ absl::StatusOr<WorkerGroupInfo> ThreadWorkerGroup::Start(const RankProgressCallb
   return info;
 }
 
+absl::StatusOr<std::vector<std::unique_ptr<Communicator>>> ThreadWorkerGroup::MakeEnds() {
+  std::vector<std::unique_ptr<Communicator>> ends;
+  if (const auto& emulated = options_.emulated) {
+    ends.push_back(std::make_unique<EmulatedCommunicator>(*context_->backends.front(),
+                                                          emulated->rank, emulated->num_ranks));
+    return ends;
+  }
+  if (options_.make_group) {
+    MOED_ASSIGN_OR_RETURN(group_, options_.make_group(options_.num_ranks, options_.rank_timeout));
+  } else {
+    MOED_ASSIGN_OR_RETURN(
+        group_, LocalGroup::Create(options_.num_ranks, {.deadline = options_.rank_timeout}));
+  }
+  for (int rank = 0; rank < options_.num_ranks; ++rank) ends.push_back(group_->MakeEnd(rank));
+  return ends;
+}
+
 absl::Status ThreadWorkerGroup::StartThreads(const RankProgressCallback& progress) {
+  MOED_ASSIGN_OR_RETURN(std::vector<std::unique_ptr<Communicator>> ends, MakeEnds());
   context_->progress.Begin(&progress);
   for (int rank = 0; rank < options_.num_ranks; ++rank) {
     try {
-      threads_.emplace_back([context = context_, rank, end = group_->MakeEnd(rank)]() mutable {
-        RunRankThread(context, rank, std::move(end));
-      });
+      threads_.emplace_back(
+          [context = context_, rank, end = std::move(ends[static_cast<size_t>(rank)])]() mutable {
+            RunRankThread(context, rank, std::move(end));
+          });
     } catch (const std::system_error& error) {
       context_->board.Finish(
           rank, absl::ResourceExhaustedError(
@@ -211,7 +236,7 @@ absl::StatusOr<std::vector<RankResult>> ThreadWorkerGroup::Await() {
       case RankBoard::Round::kRunning:
         fault_ = FindHungRank(Clock::now());
         if (!fault_.ok()) {
-          group_->Abort(fault_);
+          if (group_ != nullptr) group_->Abort(fault_);
           return fault_;
         }
     }
@@ -240,7 +265,7 @@ bool ThreadWorkerGroup::Stop() {
   if (context_ == nullptr) return true;
   context_->progress.Cancel();
   context_->board.Stop();
-  group_->Abort(absl::UnavailableError("the ranks are stopping"));
+  if (group_ != nullptr) group_->Abort(absl::UnavailableError("the ranks are stopping"));
   stopped_ = context_->board.WaitForExit(Clock::now() + options_.rank_timeout);
   for (int rank = 0; rank < static_cast<int>(threads_.size()); ++rank) {
     std::thread& thread = threads_[static_cast<size_t>(rank)];

@@ -12,6 +12,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "kernels/backend.h"
+#include "parallel/communicator.h"
 #include "parallel/communicator_group.h"
 #include "parallel/expert_placement.h"
 #include "runtime/checkpoint/model_config.h"
@@ -34,6 +35,13 @@ struct ThreadWorkerGroupOptions {
   CommunicatorGroupFactory make_group;  // unset: LocalGroup, ranks that share host memory
   int num_ranks = 1;
   std::optional<ExpertPlacement> placement;  // unset: ExpertPlacement::Even
+  // One rank of a group that is not there, for step times; num_ranks is 1 then, and the group that
+  // the engine sees has one rank (EmulatedCommunicator).
+  struct EmulatedRank {
+    int rank = 0;
+    int num_ranks = 1;  // of the placement
+  };
+  std::optional<EmulatedRank> emulated;
   // Of every rank.
   int64_t block_size = 16;
   int64_t num_kv_blocks = 0;   // 0: as many as kv_cache_bytes holds
@@ -81,7 +89,12 @@ class ThreadWorkerGroup final : public WorkerGroup {
 
  private:
   absl::Status CheckOptions() const;
+  int placement_ranks() const {
+    return options_.emulated ? options_.emulated->num_ranks : options_.num_ranks;
+  }
   absl::StatusOr<WorkerLimits> MakeLimits(DType activation) const;
+  // The ranks' ends, before any thread runs.
+  absl::StatusOr<std::vector<std::unique_ptr<Communicator>>> MakeEnds();
   absl::Status StartThreads(const RankProgressCallback& progress);
   // The rank that has made no progress for `patience`, as an error; OK while all that have not
   // finished move.
@@ -90,7 +103,7 @@ class ThreadWorkerGroup final : public WorkerGroup {
   const ThreadWorkerGroupOptions options_;
   GroupMemory memory_;
   std::shared_ptr<RankThreadContext> context_;
-  std::shared_ptr<CommunicatorGroup> group_;
+  std::shared_ptr<CommunicatorGroup> group_;  // null for an emulated rank
   std::vector<std::thread> threads_;
   bool launched_ = false;
   std::optional<bool> stopped_;  // what Stop returned

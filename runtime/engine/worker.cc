@@ -1,7 +1,6 @@
 #include "runtime/engine/worker.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cstddef>
 #include <utility>
 
@@ -50,10 +49,6 @@ RankInputs::Limits InputLimitsOf(const ModelConfig& config, const WorkerLimits& 
           .max_experts_per_token = static_cast<int32_t>(MaxExpertsPerToken(config, limits))};
 }
 
-double SecondsSince(std::chrono::steady_clock::time_point start) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
-
 }  // namespace
 
 absl::StatusOr<std::vector<int64_t>> Worker::MemoryBytes(const ModelConfig& config,
@@ -100,6 +95,7 @@ absl::Status Worker::Allocate() {
   Backend& backend = *parts_.backend;
   const ModelConfig& config = *parts_.config;
   stream_ = backend.CreateStream();
+  timer_ = backend.CreateTimer();
   MOED_ASSIGN_OR_RETURN(
       kv_cache_, KvCache::Create(backend, config, limits_.num_kv_blocks, limits_.block_size));
   MOED_ASSIGN_OR_RETURN(activations_,
@@ -135,12 +131,12 @@ absl::Status Worker::PrepareWorkspace() {
 }
 
 absl::StatusOr<RankResult> Worker::Step(const RankBatch& batch) {
-  const auto start = std::chrono::steady_clock::now();
+  timer_->Start(*stream_);
   const CommunicatorStats before = parts_.communicator->stats();
   if (parts_.heartbeat != nullptr) parts_.heartbeat->BeginStep();
   Admit(batch);
   for (const BlockCopy& copy : batch.block_copies) {
-    kv_cache_->CopyBlock(*parts_.backend, *stream_, activations_->first_row(), copy.from, copy.to);
+    kv_cache_->CopyBlock(*parts_.backend, *stream_, copy.from, copy.to);
   }
   StepInput input = inputs_->Load(*stream_, batch, slots_);
   const int64_t num_rows = input.forward.num_tokens();
@@ -157,12 +153,14 @@ absl::StatusOr<RankResult> Worker::Step(const RankBatch& batch) {
   scorer_->Score(*stream_, *transformer_, *activations_, num_rows, input.scored_rows,
                  input.scored_targets);
   routing_->Fetch(*stream_);
+  timer_->Stop(*stream_);
   MOED_RETURN_IF_ERROR(parts_.backend->Synchronize(*stream_));
 
   RankResult result = CollectResult(batch);
   const CommunicatorStats after = parts_.communicator->stats();
   result.collective_wait_seconds = after.wait_seconds - before.wait_seconds;
-  result.compute_seconds = SecondsSince(start) - result.collective_wait_seconds;
+  // On a device the host's waits overlap with its work, so the rest may come out below nothing.
+  result.compute_seconds = std::max(0.0, timer_->seconds() - result.collective_wait_seconds);
   result.exchange_bytes_sent = after.bytes_sent - before.bytes_sent;
   result.exchange_bytes_received = after.bytes_received - before.bytes_received;
   return result;

@@ -88,6 +88,7 @@ class Worker {
   const WorkerLimits limits_;
   RankSlots slots_;
   std::unique_ptr<Stream> stream_;
+  std::unique_ptr<StreamTimer> timer_;  // of a step
   std::unique_ptr<KvCache> kv_cache_;
   std::unique_ptr<Activations> activations_;
   std::unique_ptr<TokenDispatcher> dispatcher_;

@@ -13,7 +13,7 @@ namespace {
 // Bytes of each buffer; Bytes sums them and Create allocates them, so that they cannot disagree.
 struct Sizes {
   int64_t residual, normed, qkv, q, attention_out, routed_ids, kept_ids, dropped, topk_weights,
-      head_rows, logits, expert_counts, first_row;
+      head_rows, logits, expert_counts;
 };
 
 Sizes SizesOf(const ModelConfig& config, DType act, const ActivationLimits& limits) {
@@ -35,7 +35,6 @@ Sizes SizesOf(const ModelConfig& config, DType act, const ActivationLimits& limi
       .head_rows = TensorBytes(act, {logit_rows, config.hidden}),
       .logits = TensorBytes(kF32, {logit_rows, config.vocab_size}),
       .expert_counts = TensorBytes(DType::kInt64, {config.num_layers, config.num_experts}),
-      .first_row = TensorBytes(DType::kInt32, {1}),
   };
 }
 
@@ -45,10 +44,9 @@ int64_t Activations::Bytes(const ModelConfig& config, DType activation,
                            const ActivationLimits& limits) {
   const Sizes sizes = SizesOf(config, activation, limits);
   int64_t total = 0;
-  for (const int64_t bytes :
-       {sizes.residual, sizes.normed, sizes.qkv, sizes.q, sizes.attention_out, sizes.routed_ids,
-        sizes.kept_ids, sizes.dropped, sizes.topk_weights, sizes.head_rows, sizes.logits,
-        sizes.expert_counts, sizes.first_row}) {
+  for (const int64_t bytes : {sizes.residual, sizes.normed, sizes.qkv, sizes.q, sizes.attention_out,
+                              sizes.routed_ids, sizes.kept_ids, sizes.dropped, sizes.topk_weights,
+                              sizes.head_rows, sizes.logits, sizes.expert_counts}) {
     total = AddBytes(total, bytes);
   }
   return total;
@@ -70,7 +68,7 @@ absl::StatusOr<std::unique_ptr<Activations>> Activations::Create(Backend& backen
   made->num_experts_ = config.num_experts;
   made->vocab_ = config.vocab_size;
   const Sizes sizes = SizesOf(config, made->act_, limits);
-  const std::array<std::pair<Buffer*, int64_t>, 13> buffers{{
+  const std::array<std::pair<Buffer*, int64_t>, 12> buffers{{
       {&made->residual_, sizes.residual},
       {&made->normed_, sizes.normed},
       {&made->qkv_, sizes.qkv},
@@ -83,7 +81,6 @@ absl::StatusOr<std::unique_ptr<Activations>> Activations::Create(Backend& backen
       {&made->head_rows_, sizes.head_rows},
       {&made->logits_, sizes.logits},
       {&made->expert_counts_, sizes.expert_counts},
-      {&made->first_row_, sizes.first_row},
   }};
   for (const auto& [buffer, bytes] : buffers) {
     MOED_ASSIGN_OR_RETURN(*buffer, backend.Allocate(MemoryKind::kActivations, bytes));
@@ -127,6 +124,5 @@ TensorView Activations::logits(int64_t rows) const {
 TensorView Activations::expert_counts() const {
   return expert_counts_.View(DType::kInt64, {num_layers_, num_experts_});
 }
-ConstTensorView Activations::first_row() const { return first_row_.View(DType::kInt32, {1}); }
 
 }  // namespace moed

@@ -50,7 +50,6 @@ class Activations {
   TensorView head_rows(int64_t rows) const;     // [rows, hidden] act: final norm of logit rows
   TensorView logits(int64_t rows) const;        // [rows, vocab] float32
   TensorView expert_counts() const;             // [num_layers, num_experts] int64
-  ConstTensorView first_row() const;            // [1] int32: 0, for CopyRow
 
  private:
   Activations() = default;
@@ -76,7 +75,6 @@ class Activations {
   Buffer head_rows_;
   Buffer logits_;
   Buffer expert_counts_;
-  Buffer first_row_;
 };
 
 }  // namespace moed

@@ -5,7 +5,6 @@
 
 #include "kernels/core/check.h"
 #include "kernels/core/status.h"
-#include "runtime/model/copy_row.h"
 #include "runtime/model/tensor_bytes.h"
 
 namespace moed {
@@ -37,13 +36,12 @@ absl::StatusOr<std::unique_ptr<KvCache>> KvCache::Create(Backend& backend,
   return cache;
 }
 
-void KvCache::CopyBlock(Backend& backend, Stream& stream, ConstTensorView first_row, int64_t from,
-                        int64_t to) const {
+void KvCache::CopyBlock(Backend& backend, Stream& stream, int64_t from, int64_t to) const {
   MOED_CHECK(from >= 0 && from < num_blocks_ && to >= 0 && to < num_blocks_ && from != to,
              "a block is copied to itself, or from or to one outside the KV cache");
   for (size_t layer = 0; layer < keys_.size(); ++layer) {
     for (const TensorView& cache : {View(keys_[layer]), View(values_[layer])}) {
-      CopyRow(backend, stream, first_row, cache.Rows(from, 1), cache.Rows(to, 1));
+      backend.CopyOnDevice(stream, cache.Rows(from, 1), cache.Rows(to, 1));
     }
   }
 }

@@ -33,10 +33,8 @@ class KvCache {
   TensorView keys(int layer) const { return View(keys_[layer]); }
   TensorView values(int layer) const { return View(values_[layer]); }
 
-  // Enqueues the copy of a whole block, of every layer. `from` is not `to`. `first_row` as CopyRow
-  // (copy_row.h).
-  void CopyBlock(Backend& backend, Stream& stream, ConstTensorView first_row, int64_t from,
-                 int64_t to) const;
+  // Enqueues the copy of a whole block, of every layer. `from` is not `to`.
+  void CopyBlock(Backend& backend, Stream& stream, int64_t from, int64_t to) const;
 
  private:
   KvCache() = default;

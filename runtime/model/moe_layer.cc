@@ -3,7 +3,6 @@
 
 #include "kernels/core/status.h"
 #include "runtime/model/activations.h"
-#include "runtime/model/copy_row.h"
 #include "runtime/model/transformer.h"
 
 namespace moed {
@@ -39,7 +38,7 @@ absl::Status Transformer::MoeLayer(Stream& stream, int layer, const ForwardInput
   TensorView kept_ids = routed_ids;
   if (parts_.activations->limits().limits_load) {
     kept_ids = parts_.activations->kept_ids(num_tokens);
-    CopyRow(backend, stream, parts_.activations->first_row(), routed_ids, kept_ids);
+    backend.CopyOnDevice(stream, routed_ids, kept_ids);
     backend.LimitLoad(stream, {.capacity = input.expert_capacity,
                                .num_experts = config.num_experts,
                                .topk_ids = kept_ids,

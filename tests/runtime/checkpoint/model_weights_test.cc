@@ -10,6 +10,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "runtime/checkpoint/dummy_weight_source.h"
+#include "runtime/checkpoint/expected_tensors.h"
 #include "tests/runtime/checkpoint/config_json.h"
 #include "tests/runtime/checkpoint/reference_backend.h"
 
@@ -233,6 +234,20 @@ TEST_F(ModelWeightsTest, TabulatesAnglesOfEveryPosition) {
       EXPECT_NEAR(table[row + 6 + pair], std::sin(angle), 1e-7) << position << ", " << pair;
     }
   }
+}
+
+TEST_F(ModelWeightsTest, MakesSeededTensorsOnTheDeviceWithTheBitsOfTheHost) {
+  DummyWeightSource seeded(11, DType::kFloat32);
+  ASSERT_TRUE(seeded.Seeded(kLmHeadTensor).has_value());
+  const auto made = LoadReplicatedWeights(config_, seeded, *backend_, nullptr);
+  ASSERT_TRUE(made.ok()) << made.status();
+  const auto loaded = LoadReplicated();  // from a source that makes everything on the host
+  EXPECT_EQ((*made)->summary.source_bytes, loaded->summary.source_bytes);
+  EXPECT_EQ(std::memcmp((*made)->embedding.data(), loaded->embedding.data(),
+                        static_cast<size_t>(loaded->embedding.bytes())),
+            0);
+  EXPECT_EQ(Unpack(*(*made)->lm_head), Unpack(*loaded->lm_head));
+  EXPECT_EQ(Unpack(*(*made)->layers[1].qkv), Unpack(*loaded->layers[1].qkv));
 }
 
 TEST_F(ModelWeightsTest, SharesReplicatedWeightsBetweenBackendsOfOneKind) {
