@@ -7,9 +7,10 @@
 #include <utility>
 
 #include "tests/cuda_host/block_runner.h"
-#include "tests/cuda_host/host_failures.h"
+#include "tests/cuda_host/host_calls.h"
 #include "tests/cuda_host/host_memory.h"
 #include "tests/cuda_host/host_streams.h"
+#include "tests/cuda_host/host_work.h"
 #include "tests/cuda_host/launch_log.h"
 
 namespace moed::cuda_host {
@@ -28,7 +29,7 @@ struct Device {
   DeviceSettings settings ABSL_GUARDED_BY(mutex);
   HostMemory memory;
   HostStreams streams;
-  HostFailures failures;
+  HostCalls calls;
 
   Device() { memory.SetTotal(DeviceSettings().total_memory_bytes); }
 
@@ -44,11 +45,11 @@ Device& TheDevice() {
 }
 
 // A call of the function that is named returns here where a test wants it to fail.
-#define MOED_FAIL_IF_ASKED(function)                                                              \
-  do {                                                                                            \
-    if (const CudaError failure = TheDevice().failures.Next(function); failure != kCudaSuccess) { \
-      return failure;                                                                             \
-    }                                                                                             \
+#define MOED_FAIL_IF_ASKED(function)                                                           \
+  do {                                                                                         \
+    if (const CudaError failure = TheDevice().calls.Next(function); failure != kCudaSuccess) { \
+      return failure;                                                                          \
+    }                                                                                          \
   } while (false)
 
 // Device memory is open to this thread while one of these lives.
@@ -59,15 +60,6 @@ class OpenMemory {
   OpenMemory(const OpenMemory&) = delete;
   OpenMemory& operator=(const OpenMemory&) = delete;
 };
-
-void Enqueue(void* stream, std::function<void()> work) {
-  Device& device = TheDevice();
-  device.streams.Enqueue(stream, std::move(work));
-  if (device.Settings().run_at_once) {
-    const OpenMemory open;
-    device.streams.Synchronize(stream);
-  }
-}
 
 CudaError GetDeviceCount(int* count) {
   MOED_FAIL_IF_ASKED("get_device_count");
@@ -216,7 +208,7 @@ CudaError Copy(void* to, const void* from, size_t bytes, void* stream) {
   if (std::less<>()(source, target + bytes) && std::less<>()(target, source + bytes)) {
     Misuse("a copy overlaps itself");
   }
-  Enqueue(stream, [to, from, bytes] {
+  EnqueueWork(stream, [to, from, bytes] {
     TheDevice().memory.CheckRange(to, bytes, "a copy to");
     TheDevice().memory.CheckRange(from, bytes, "a copy from");
     std::memcpy(to, from, bytes);
@@ -229,7 +221,7 @@ CudaError SetBytes(void* memory, int value, size_t bytes, void* stream) {
   if (bytes == 0) return kCudaSuccess;
   if (memory == nullptr) return kInvalidValue;
   TheDevice().memory.CheckDeviceRange(memory, bytes, "a fill");
-  Enqueue(stream, [memory, value, bytes] {
+  EnqueueWork(stream, [memory, value, bytes] {
     TheDevice().memory.CheckDeviceRange(memory, bytes, "a fill");
     std::memset(memory, value, bytes);
   });
@@ -296,6 +288,19 @@ const cuda::CudaApi& HostCudaApi() {
   return api;
 }
 
+void EnqueueWork(void* stream, std::function<void()> work) {
+  Device& device = TheDevice();
+  device.streams.Enqueue(stream, std::move(work));
+  if (device.Settings().run_at_once) {
+    const OpenMemory open;
+    device.streams.Synchronize(stream);
+  }
+}
+
+void CheckDeviceMemory(const void* memory, size_t bytes, const char* what) {
+  TheDevice().memory.CheckDeviceRange(memory, bytes, what);
+}
+
 cuda::LaunchError EnqueueKernel(void* stream, KernelCall call) {
   MOED_FAIL_IF_ASKED("launch_kernel");
   const dim3& block = call.block;
@@ -307,7 +312,7 @@ cuda::LaunchError EnqueueKernel(void* stream, KernelCall call) {
       static_cast<int64_t>(call.shared_bytes) > max_shared) {
     return kInvalidConfiguration;
   }
-  Enqueue(stream, [call = std::move(call)] {
+  EnqueueWork(stream, [call = std::move(call)] {
     RunKernel(call);
     LogLaunch(call.expression);
   });
@@ -327,10 +332,14 @@ void SetDevice(const DeviceSettings& settings) {
 }
 
 void FailCall(const std::string& function, int nth, CudaError error, bool sticky) {
-  TheDevice().failures.Add(function, nth, error, sticky);
+  TheDevice().calls.Fail(function, nth, error, sticky);
 }
 
-void ClearFailures() { TheDevice().failures.Clear(); }
+void ClearFailures() { TheDevice().calls.ClearFailures(); }
+
+CallCounts CudaCallCounts() { return TheDevice().calls.counts(); }
+
+void ResetCudaCallCounts() { TheDevice().calls.ResetCounts(); }
 
 LiveObjects CountLiveObjects() {
   Device& device = TheDevice();

@@ -11,11 +11,11 @@
 #pragma once
 
 #include <cstdint>
-#include <map>
 #include <string>
 
 #include "kernels/cuda/cuda_api.h"
 #include "tests/cuda_host/block_order.h"
+#include "tests/cuda_host/host_calls.h"
 
 namespace moed::cuda_host {
 
@@ -41,6 +41,10 @@ void SetDevice(const DeviceSettings& settings = {});
 // anything, as after a fault on a device, until SetDevice or ClearFailures.
 void FailCall(const std::string& function, int nth, cuda::CudaError error, bool sticky = false);
 void ClearFailures();
+
+// By the names that FailCall takes, since the program started or the last reset.
+CallCounts CudaCallCounts();
+void ResetCudaCallCounts();
 
 // What has not been released or destroyed.
 struct LiveObjects {

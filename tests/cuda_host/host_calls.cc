@@ -1,24 +1,24 @@
-#include "tests/cuda_host/host_failures.h"
+#include "tests/cuda_host/host_calls.h"
 
 namespace moed::cuda_host {
 
-void HostFailures::Add(const std::string& function, int nth, int error, bool sticky) {
+void HostCalls::Fail(const std::string& function, int nth, int error, bool sticky) {
   const MutexLock lock(mutex_);
   failures_.emplace(function, Failure{nth, error, sticky});
 }
 
-void HostFailures::Clear() {
+void HostCalls::ClearFailures() {
   const MutexLock lock(mutex_);
   failures_.clear();
   sticky_error_ = 0;
 }
 
-int HostFailures::Next(absl::string_view function) {
+int HostCalls::Next(absl::string_view function) {
   const MutexLock lock(mutex_);
-  if (sticky_error_ != 0) return sticky_error_;
-  if (failures_.empty()) return 0;
-  int error = 0;
   const std::string name(function);
+  ++counts_[name];
+  if (sticky_error_ != 0) return sticky_error_;
+  int error = 0;
   auto [next, end] = failures_.equal_range(name);
   while (next != end) {
     Failure& failure = next->second;
@@ -31,6 +31,16 @@ int HostFailures::Next(absl::string_view function) {
     next = failures_.erase(next);
   }
   return error;
+}
+
+CallCounts HostCalls::counts() const {
+  const MutexLock lock(mutex_);
+  return counts_;
+}
+
+void HostCalls::ResetCounts() {
+  const MutexLock lock(mutex_);
+  counts_.clear();
 }
 
 }  // namespace moed::cuda_host
