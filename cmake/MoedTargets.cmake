@@ -11,9 +11,10 @@ function(moed_library name)
   endif()
 endfunction()
 
-# moed_test(NAME SOURCES ... DEPS ... [TIMEOUT seconds]): one GoogleTest program per folder of tests.
+# moed_test(NAME SOURCES ... DEPS ... [TIMEOUT seconds] [TOGETHER]): one GoogleTest program per folder
+# of tests. TOGETHER: its tests run in one process, as one test of ctest, which starts early.
 function(moed_test name)
-  cmake_parse_arguments(ARG "" "TIMEOUT" "SOURCES;DEPS" ${ARGN})
+  cmake_parse_arguments(ARG "TOGETHER" "TIMEOUT" "SOURCES;DEPS" ${ARGN})
   if(NOT ARG_TIMEOUT)
     set(ARG_TIMEOUT 300)
   endif()
@@ -29,6 +30,11 @@ function(moed_test name)
     target_compile_options(${name} PRIVATE $<$<CONFIG:Release>:-O1>)
   endif()
   moed_precompiled(${name} TEST)
-  gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 60
-    PROPERTIES TIMEOUT ${ARG_TIMEOUT})
+  if(ARG_TOGETHER)
+    add_test(NAME ${name} COMMAND ${name})
+    set_tests_properties(${name} PROPERTIES TIMEOUT ${ARG_TIMEOUT} COST 1000)
+  else()
+    gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 60
+      PROPERTIES TIMEOUT ${ARG_TIMEOUT})
+  endif()
 endfunction()
