@@ -94,9 +94,9 @@ __device__ int32_t Draw(const SampledRow& row, int32_t likeliest, TokenWeights& 
       weights.lowest_z = fmax(weights.lowest_z, bound);
     }
     if (!IsNeeded(step, row, weights.vocab)) continue;
+    weights.by_count = step == kTopK;
     // The entropy is ln(total) - mean_z, so a surprise differs from it by |z - mean_z|.
     if (step == kTypical) weights.mean_z = MeanZ(weights, memory);
-    weights.by_count = step == kTopK;
     weights.by_oddity = step == kTypical;
     const FoundToken found = finder.Find(
         [&](const WeightTotals& totals) { return WantedSum(step, row, totals.weight); });
