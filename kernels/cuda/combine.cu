@@ -29,7 +29,7 @@ __global__ void __launch_bounds__(kThreads) CombineKernel(CombineParams params) 
   Vector<float, kWidth> sum = {};
   for (int64_t first = 0; first < params.top_k; first += kAhead) {
     int64_t rows[kAhead];
-    Vector<T, kWidth> terms[kAhead];
+    Vector<T, kWidth> terms[kAhead] = {};
 #pragma unroll
     for (int c = 0; c < kAhead; ++c) rows[c] = first + c < params.top_k ? index[first + c] : -1;
 #pragma unroll

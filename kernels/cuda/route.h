@@ -8,8 +8,8 @@
 
 namespace moed::cuda {
 
-// Experts whose logits fit into shared memory: 12 bytes each in 48 KiB less the partial sums.
-inline constexpr int64_t kMaxRoutedExperts = 3072;
+// Experts whose logits, all of them chosen, fit into shared memory: 32 KiB.
+inline constexpr int64_t kMaxRoutedExperts = 4096;
 
 struct RouteParams {
   const void* x = nullptr;               // [num_tokens, hidden] act
