@@ -15,14 +15,13 @@ namespace moed::cuda {
 namespace {
 
 constexpr char kOperation[] = "PackTensor";
-constexpr int64_t kMaxPieceBytes = int64_t{32} << 20;
 
 // The source may lie anywhere and at any address: each piece goes to aligned device memory first.
 absl::Status ConvertByPieces(CudaMemory& memory, CudaStream& stream, ConstTensorView source,
-                             DType dtype, void* target) {
+                             TensorView target, int64_t piece_bytes) {
   const int64_t count = source.num_elements();
   const int64_t element_bytes = DTypeBytes(source.dtype());
-  const int64_t piece_elements = std::min(count, kMaxPieceBytes / element_bytes);
+  const int64_t piece_elements = std::min(count, piece_bytes / element_bytes);
   MOED_ASSIGN_OR_RETURN(const Buffer piece,
                         memory.Allocate(MemoryKind::kWorkspace, piece_elements * element_bytes));
   for (int64_t at = 0; at < count; at += piece_elements) {
@@ -31,8 +30,7 @@ absl::Status ConvertByPieces(CudaMemory& memory, CudaStream& stream, ConstTensor
     stream.Note(stream.api().copy(piece.data(), from, static_cast<size_t>(size * element_bytes),
                                   stream.handle()),
                 kOperation);
-    auto* to = static_cast<std::byte*>(target) + at * DTypeBytes(dtype);
-    Convert(stream, piece.View(source.dtype(), {size}), TensorView(to, dtype, {size}));
+    Convert(stream, piece.View(source.dtype(), {size}), target.Rows(at, size));
   }
   return stream.Synchronize();
 }
@@ -40,7 +38,7 @@ absl::Status ConvertByPieces(CudaMemory& memory, CudaStream& stream, ConstTensor
 }  // namespace
 
 absl::StatusOr<Buffer> PackTensor(CudaMemory& memory, CudaStream& stream, ConstTensorView source,
-                                  DType dtype) {
+                                  DType dtype, int64_t piece_bytes) {
   if (!IsWeightType(source.dtype()) || (dtype != DType::kFloat32 && dtype != DType::kBFloat16)) {
     return absl::InvalidArgumentError(
         absl::StrCat("cannot pack a tensor ", DescribeView(source), " as ", DTypeName(dtype)));
@@ -53,7 +51,8 @@ absl::StatusOr<Buffer> PackTensor(CudaMemory& memory, CudaStream& stream, ConstT
   MOED_ASSIGN_OR_RETURN(Buffer buffer, memory.Allocate(MemoryKind::kWeights, *bytes));
   if (*bytes == 0) return buffer;
   if (source.dtype() != dtype) {
-    MOED_RETURN_IF_ERROR(ConvertByPieces(memory, stream, source, dtype, buffer.data()));
+    const TensorView target = buffer.View(dtype, {source.num_elements()});
+    MOED_RETURN_IF_ERROR(ConvertByPieces(memory, stream, source, target, piece_bytes));
     return buffer;
   }
   stream.Note(

@@ -1,6 +1,8 @@
 // A plain tensor on the device from one on the host or the device.
 #pragma once
 
+#include <cstdint>
+
 #include "absl/status/statusor.h"
 #include "kernels/core/buffer.h"
 #include "kernels/core/dtype.h"
@@ -10,9 +12,11 @@
 
 namespace moed::cuda {
 
-// As Backend::PackTensor. The stream has run when it returns; while it runs, conversion takes at
-// most 32 MiB more (MemoryKind::kWorkspace).
+inline constexpr int64_t kPackPieceBytes = int64_t{32} << 20;
+
+// As Backend::PackTensor. The stream has run when it returns. Conversion goes piece by piece,
+// through memory (MemoryKind::kWorkspace) that it gives back.
 absl::StatusOr<Buffer> PackTensor(CudaMemory& memory, CudaStream& stream, ConstTensorView source,
-                                  DType dtype);
+                                  DType dtype, int64_t piece_bytes = kPackPieceBytes);
 
 }  // namespace moed::cuda

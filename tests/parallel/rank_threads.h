@@ -9,6 +9,7 @@
 
 #include "absl/status/status.h"
 #include "parallel/communicator.h"
+#include "parallel/communicator_group.h"
 #include "parallel/local_communicator.h"
 
 namespace moed {
@@ -22,7 +23,7 @@ inline std::shared_ptr<LocalGroup> MakeGroup(int num_ranks,
 }
 
 // What `body` returned on each rank.
-inline std::vector<absl::Status> RunRanks(LocalGroup& group,
+inline std::vector<absl::Status> RunRanks(CommunicatorGroup& group,
                                           const std::function<absl::Status(Communicator&)>& body) {
   std::vector<absl::Status> results(static_cast<size_t>(group.num_ranks()));
   std::vector<std::thread> threads;
