@@ -35,5 +35,6 @@ cuda::LaunchError LaunchKernel(const char* expression, const cuda::LaunchContext
 
 }  // namespace moed::cuda_host
 
-#define MOED_LAUNCH(context, kernel, grid, block, shared_bytes, ...) \
-  ::moed::cuda_host::LaunchKernel(#kernel, context, kernel, grid, block, shared_bytes, __VA_ARGS__)
+#define MOED_LAUNCH(context, kernel, grid, block, shared_bytes, ...)     \
+  ::moed::cuda_host::LaunchKernel(#kernel, context, kernel, grid, block, \
+                                  shared_bytes __VA_OPT__(, ) __VA_ARGS__)

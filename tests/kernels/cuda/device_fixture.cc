@@ -30,6 +30,7 @@ Buffer DeviceTest::MakeBytes(int64_t bytes) {
   MOED_CHECK(buffer.ok(), "no device memory left");
   // Zeroed memory would hide what a kernel leaves unwritten.
   api_.set_bytes(buffer->data(), 0xCD, static_cast<size_t>(bytes), stream_->handle());
+  Run();
   return *std::move(buffer);
 }
 
