@@ -32,7 +32,7 @@ constexpr int kWide = 4;
 
 // values[i] of all lanes are added for each i, in WarpSum's order but with fewer shuffles: at each
 // distance a lane hands half of its sums to its partner and goes on with the other half, as long as
-// it has more than one. The sums end up in the first Left(kCount) of `values`, and those are number
+// it has more than one. The sums end up in the first kLeft of `values`: those of number
 // FirstOf(lane) and following.
 template <int kCount>
 struct LaneSums {
@@ -169,11 +169,17 @@ __global__ void __launch_bounds__(kThreads, 2) RouteKernel(RouteParams params) {
     chosen[row * params.top_k + place] = row_logits[expert];
   }
   __syncthreads();
-  const auto scaled = [&](int row, int choice) {
-    const float logit = chosen[row * params.top_k + choice];
+  // The logits have served: their places take what the softmax sums.
+  float* terms = logits;
+  for (int i = static_cast<int>(threadIdx.x); i < num_rows * params.top_k; i += kThreads) {
+    const int row = i / params.top_k;
+    const int choice = i % params.top_k;
+    if (choice >= choices_of(row)) continue;
     const float largest = chosen[row * params.top_k];
-    return logit == largest ? 1.0F : expf(logit - largest);
-  };
+    const float logit = chosen[i];
+    terms[row * params.num_experts + choice] = logit == largest ? 1.0F : expf(logit - largest);
+  }
+  __syncthreads();
   for (int i = static_cast<int>(threadIdx.x); i < num_rows * params.top_k; i += kThreads) {
     const int row = i / params.top_k;
     const int choice = i % params.top_k;
@@ -184,9 +190,10 @@ __global__ void __launch_bounds__(kThreads, 2) RouteKernel(RouteParams params) {
       params.topk_weights[at] = 0;
       continue;
     }
+    const float* row_terms = terms + row * params.num_experts;
     float sum = 0;
-    for (int c = 0; c < num_choices; ++c) sum += scaled(row, c);
-    params.topk_weights[at] = scaled(row, choice) / sum;
+    for (int c = 0; c < num_choices; ++c) sum += row_terms[c];
+    params.topk_weights[at] = row_terms[choice] / sum;
   }
 }
 
