@@ -20,10 +20,6 @@ void Open(Block& block, Barrier& barrier) {
   block.ready.Take(barrier.waiting);
 }
 
-bool SamePlace(const Place& a, const Place& b) {
-  return a.line() == b.line() && a.column() == b.column();
-}
-
 // The calling thread is the last of `needed`, or waits for them. `ordered`: what each did to memory
 // before is seen by all after.
 void Arrive(Block& block, Barrier& barrier, unsigned needed, bool ordered, const char* call,
@@ -34,7 +30,7 @@ void Arrive(Block& block, Barrier& barrier, unsigned needed, bool ordered, const
   if (barrier.arrived == 0) {
     barrier.call = call;
     barrier.place = place;
-  } else if (barrier.call != call || !SamePlace(barrier.place, place)) {
+  } else if (barrier.call != call || barrier.place.line != place.line) {
     self.waits_in = call;
     self.place = place;
     self.mask = mask;

@@ -79,9 +79,9 @@ void PrintWaiting(const Block& block) {
     unsigned end = i + 1;
     while (end < block.num_threads) {
       const Thread& next = block.threads[end];
-      if (next.done != thread.done || (!thread.done && (next.waits_in != thread.waits_in ||
-                                                        next.place.line() != thread.place.line() ||
-                                                        next.mask != thread.mask))) {
+      if (next.done != thread.done ||
+          (!thread.done && (next.waits_in != thread.waits_in ||
+                            next.place.line != thread.place.line || next.mask != thread.mask))) {
         break;
       }
       ++end;
@@ -92,8 +92,8 @@ void PrintWaiting(const Block& block) {
     } else if (thread.waits_in == nullptr) {
       std::fprintf(stderr, "ready\n");
     } else {
-      std::fprintf(stderr, "wait in %s at %s:%u", thread.waits_in, thread.place.file_name(),
-                   thread.place.line());
+      std::fprintf(stderr, "wait in %s at %s:%u", thread.waits_in, thread.place.file,
+                   thread.place.line);
       if (thread.mask != 0) std::fprintf(stderr, ", lane mask %08x", thread.mask);
       std::fprintf(stderr, "\n");
     }
@@ -274,8 +274,7 @@ void Fail(const char* what, Place place) {
                  block.index.x, block.index.y, block.index.z);
     if (current_thread != nullptr) {
       std::fprintf(stderr, ", thread %u (lane %u of warp %u) at %s:%u", current_thread->linear,
-                   current_thread->lane, current_thread->linear / kLanes, place.file_name(),
-                   place.line());
+                   current_thread->lane, current_thread->linear / kLanes, place.file, place.line);
     }
     std::fprintf(stderr, "\n");
     PrintWaiting(block);

@@ -247,6 +247,9 @@ TEST_F(HostCudaTest, TheLogCountsKernelsThatRan) {
   EXPECT_TRUE(LaunchCounts().empty());
   api_.synchronize_stream(context.stream);
   EXPECT_THAT(LaunchCounts(), ElementsAre(Pair("AnythingKernel", 2)));
+  ResetLaunchCounts();
+  EXPECT_TRUE(LaunchCounts().empty());
+  EXPECT_GE(TotalLaunchCounts()["AnythingKernel"], 2);
   EXPECT_EQ(KernelName("(moed::cuda::RmsNormKernel<BFloat16, 256>)"), "RmsNormKernel");
   EXPECT_EQ(KernelName("Kernel<float>"), "Kernel");
 }

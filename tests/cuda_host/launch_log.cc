@@ -5,14 +5,24 @@
 namespace moed::cuda_host {
 namespace {
 
+using Counts = std::map<std::string, int64_t>;
+
 struct Log {
   Mutex mutex;
-  std::map<std::string, int64_t> counts ABSL_GUARDED_BY(mutex);  // by expression
+  // By expression.
+  Counts since_reset ABSL_GUARDED_BY(mutex);
+  Counts total ABSL_GUARDED_BY(mutex);
 };
 
 Log& TheLog() {
   static Log& log = *new Log;
   return log;
+}
+
+Counts ByName(const Counts& by_expression) {
+  Counts by_name;
+  for (const auto& [expression, count] : by_expression) by_name[KernelName(expression)] += count;
+  return by_name;
 }
 
 }  // namespace
@@ -28,24 +38,29 @@ std::string KernelName(absl::string_view expression) {
   return std::string(expression);
 }
 
-std::map<std::string, int64_t> LaunchCounts() {
+Counts LaunchCounts() {
   Log& log = TheLog();
   const MutexLock lock(log.mutex);
-  std::map<std::string, int64_t> by_name;
-  for (const auto& [expression, count] : log.counts) by_name[KernelName(expression)] += count;
-  return by_name;
+  return ByName(log.since_reset);
 }
 
 void ResetLaunchCounts() {
   Log& log = TheLog();
   const MutexLock lock(log.mutex);
-  log.counts.clear();
+  log.since_reset.clear();
+}
+
+Counts TotalLaunchCounts() {
+  Log& log = TheLog();
+  const MutexLock lock(log.mutex);
+  return ByName(log.total);
 }
 
 void LogLaunch(const char* expression) {
   Log& log = TheLog();
   const MutexLock lock(log.mutex);
-  ++log.counts[expression];
+  ++log.since_reset[expression];
+  ++log.total[expression];
 }
 
 }  // namespace moed::cuda_host

@@ -12,9 +12,11 @@ namespace moed::cuda_host {
 // "RmsNormKernel" of "(moed::cuda::RmsNormKernel<float, 256>)".
 std::string KernelName(absl::string_view expression);
 
-// By name, since the program started or the last reset.
+// By name, since the last reset.
 std::map<std::string, int64_t> LaunchCounts();
 void ResetLaunchCounts();
+// By name, since the program started.
+std::map<std::string, int64_t> TotalLaunchCounts();
 
 // A kernel has run.
 void LogLaunch(const char* expression);

@@ -4,14 +4,22 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <source_location>
 #include <type_traits>
 
 #include "tests/cuda_host/vector_types.h"
 
 namespace moed::cuda_host {
 
-using Place = std::source_location;
+// Where in the source a call stands. As a default argument, of the caller.
+struct Place {
+  const char* file = "";
+  unsigned line = 0;
+
+  static constexpr Place Current(const char* file = __builtin_FILE(),
+                                 unsigned line = __builtin_LINE()) {
+    return {file, line};
+  }
+};
 
 // The part of a thread that kernels read; block_runner.cc has the rest.
 struct ThreadView {
@@ -45,7 +53,7 @@ void Yield();
 // Lanes of this warp that have not returned.
 unsigned LiveLanes();
 
-[[noreturn]] void Fail(const char* what, Place place = Place::current());
+[[noreturn]] void Fail(const char* what, Place place = Place::Current());
 
 inline constexpr size_t kMaxExchangeBytes = 64;
 
@@ -80,7 +88,7 @@ class Exchanged {
 // shuffles and votes are none.
 template <typename T>
 Exchanged<T> Exchange(unsigned mask, const T& value, const char* call = "warp exchange",
-                      Place place = Place::current()) {
+                      Place place = Place::Current()) {
   static_assert(sizeof(T) <= kMaxExchangeBytes && std::is_trivially_copyable_v<T>);
   return Exchanged<T>(ExchangeBytes(mask, &value, sizeof(T), call, place));
 }

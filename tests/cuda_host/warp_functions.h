@@ -29,7 +29,7 @@ T ReduceLanes(unsigned mask, T value, const char* call, Place place, Reduce redu
 
 }  // namespace moed::cuda_host
 
-#define MOED_PLACE ::moed::cuda_host::Place place = ::moed::cuda_host::Place::current()
+#define MOED_PLACE ::moed::cuda_host::Place place = ::moed::cuda_host::Place::Current()
 
 inline void __syncthreads(MOED_PLACE) { moed::cuda_host::BlockBarrier("__syncthreads", place); }
 inline int __syncthreads_count(int predicate, MOED_PLACE) {
