@@ -67,8 +67,11 @@ TEST(VirtualRankFailure, CountsThatDoNotMatchNameThePair) {
                        if (communicator.rank() == 2) expected[1] = 2;
                        const DeviceRows send = device.Make(4);
                        const DeviceRows recv = device.Make(4);
-                       return communicator.AllToAllV(device.stream(), {4, 1, "combine"},
-                                                     send.view(), one_each, recv.view(), expected);
+                       const absl::Status status =
+                           communicator.AllToAllV(device.stream(), {4, 1, "combine"}, send.view(),
+                                                  one_each, recv.view(), expected);
+                       EXPECT_TRUE(device.stream().Synchronize().ok());
+                       return status;
                      }),
             "rank 1 sends 1 rows to rank 2, which expects 2, for combine of layer 1, step 4");
 }
