@@ -13,17 +13,23 @@
 namespace moed::cuda {
 namespace {
 
-absl::Status CheckHeadDim(int64_t head_dim) {
-  if (head_dim <= kMaxHeadDim) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat("head_dim ", head_dim, " is above the ",
-                                                 kMaxHeadDim,
-                                                 " that attention on CUDA has code for"));
+bool FitsInt(int64_t value) { return value <= std::numeric_limits<int32_t>::max(); }
+
+absl::Status CheckSizes(int64_t head_dim, int64_t context_tokens) {
+  if (head_dim > kMaxHeadDim) {
+    return absl::InvalidArgumentError(absl::StrCat("head_dim ", head_dim, " is above the ",
+                                                   kMaxHeadDim,
+                                                   " that attention on CUDA has code for"));
+  }
+  if (!FitsInt(context_tokens + kPieceTokens)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("contexts of ", context_tokens, " tokens are too long for attention on CUDA"));
+  }
+  return absl::OkStatus();
 }
 
 // Floats of one partial result: of every head a row of sums and two statistics.
 int64_t PartialFloats(int64_t num_heads, int64_t head_dim) { return num_heads * (head_dim + 2); }
-
-bool FitsInt(int64_t value) { return value <= std::numeric_limits<int32_t>::max(); }
 
 PagedAttentionParams ParamsOf(const PagedAttentionArgs& args, const Buffer& scratch) {
   PagedAttentionParams params;
@@ -75,7 +81,7 @@ Ways WaysOf(const PagedAttentionParams& params) {
 
 absl::StatusOr<std::unique_ptr<PagedAttentionKernels>> PagedAttentionKernels::Create(
     CudaMemory& memory, const WorkspaceLimits& limits) {
-  MOED_RETURN_IF_ERROR(CheckHeadDim(limits.head_dim));
+  MOED_RETURN_IF_ERROR(CheckSizes(limits.head_dim, limits.max_context_tokens));
   const int64_t pieces = BlocksFor(limits.max_context_tokens, kPieceTokens);
   const int64_t partials =
       pieces <= 1 ? 0 : std::min(kMaxPartials, std::min(limits.max_rows, kMaxPartials) * pieces);
@@ -88,7 +94,7 @@ absl::StatusOr<std::unique_ptr<PagedAttentionKernels>> PagedAttentionKernels::Cr
 
 void PagedAttentionKernels::Run(CudaStream& stream, const PagedAttentionArgs& args) {
   if (args.out.empty() || args.context_lengths.empty()) return;
-  absl::Status status = CheckHeadDim(args.q.dim(2));
+  absl::Status status = CheckSizes(args.q.dim(2), args.block_tables.dim(1) * args.k_cache.dim(2));
   if (status.ok() && !(FitsInt(args.q.dim(0) * args.q.dim(1)) &&
                        FitsInt(args.k_cache.dim(0) * args.k_cache.dim(1) * args.k_cache.dim(2)))) {
     status = absl::InvalidArgumentError("PagedAttention: more than 2^31 rows of queries or cache");

@@ -37,7 +37,8 @@ struct AttentionShape {
   static constexpr int kWarps = kSplit ? 1 : 4;
   static constexpr int kThreads = kWarps * kWarpSize;
   static constexpr int kStages = kSplit ? 3 : 2;
-  static constexpr int kMinBlocks = kSplit ? 4 : (Rows::kDim <= 128 ? 3 : 1);
+  static constexpr int kMinBlocks =
+      kSplit ? 4 : (Rows::kDim <= 64 ? 3 : (Rows::kDim <= 128 ? 2 : 1));
   using Tiles = TileStream<Element, Rows::kDim, Rows::kPitch, kStages, kThreads>;
   static constexpr int kWarpFloats = Rows::kScratchFloats + (kSplit ? 0 : Rows::kTotalFloats);
   static constexpr int64_t kSharedBytes =

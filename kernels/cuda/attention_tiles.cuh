@@ -100,7 +100,9 @@ class TileStream {
   __device__ void FetchUnits(T* to, const int* cache_rows) {
     constexpr int kUnit = 16 / static_cast<int>(sizeof(T));
     constexpr int kUnits = kDim / kUnit;  // of a row
-    MOED_UNROLL
+#if defined(__CUDACC__)
+#pragma unroll 4  // enough under way at once, in few registers
+#endif
     for (int i = 0; i < kTileTokens * kUnits; i += kThreads) {
       const int row = (i + Thread()) / kUnits;
       const int d = (i + Thread()) % kUnits * kUnit;

@@ -202,10 +202,36 @@ TEST_P(PagedAttentionTest, NoRowsIsNoWork) {
   EXPECT_TRUE(cuda_host::LaunchCounts().empty());
 }
 
-TEST_P(PagedAttentionTest, ALargeHeadIsRefused) {
-  const auto kernels = PagedAttentionKernels::Create(memory(), AttentionLimits({1, 1, 258}, 1, 1));
+TEST_P(PagedAttentionTest, SizesWithoutCodeAreRefused) {
+  auto kernels = PagedAttentionKernels::Create(memory(), AttentionLimits({1, 1, 258}, 1, 1));
   EXPECT_EQ(kernels.status().code(), absl::StatusCode::kInvalidArgument);
   EXPECT_THAT(std::string(kernels.status().message()), HasSubstr("head_dim 258"));
+  kernels = PagedAttentionKernels::Create(memory(), AttentionLimits({}, 1, int64_t{1} << 31));
+  EXPECT_EQ(kernels.status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(kernels.status().message()), HasSubstr("2147483648 tokens"));
+}
+
+TEST_P(PagedAttentionTest, AFailedLaunchIsNotedOnTheStream) {
+  const Contexts contexts = MakeContexts(act(), {}, {300});
+  const auto kernels = PagedAttentionKernels::Create(memory(), AttentionLimits({}, 1, 300));
+  ASSERT_TRUE(kernels.ok());
+  PagedAttentionArgs args;
+  const Tensor ints = Tensor::Ints({2}, {0, 1});
+  args.q = ConstTensorView(contexts.q[0]).Rows(299, 1);
+  args.k_cache = contexts.k_cache;
+  args.v_cache = contexts.v_cache;
+  args.chunk_starts = ints;
+  const Tensor lengths = Tensor::Ints({1}, {300});
+  const Tensor tables = Tensor::Ints({1, 38}, std::vector<int32_t>(38, 0));
+  args.context_lengths = lengths;
+  args.block_tables = tables;
+  Tensor out(act(), {1, 64});
+  args.out = out.view();
+  cuda_host::FailCall("launch_kernel", 2, 701);
+  (*kernels)->Run(stream(), args);
+  const absl::Status status = stream().Synchronize();
+  EXPECT_THAT(std::string(status.message()), HasSubstr("PagedAttention"));
+  cuda_host::ClearFailures();
 }
 
 }  // namespace
