@@ -215,7 +215,7 @@ TEST_P(LinearTest, EveryFloat16IsRoundedOnceWhenItIsPacked) {
   Tensor got(DType::kFloat32, {256, 256});
   // A row of the unit matrix takes a column of the weight; the rest of the sum is zero but for
   // products with infinities and NaNs, so those rows are left out.
-  Tensor unit(DType::kFloat32, {256, 256});
+  Tensor unit(act(), {256, 256});
   for (int64_t i = 0; i < 256; ++i) unit.set(i * 256 + i, 1);
   got = Linear(kernels(), unit, *packed, got);
   for (int64_t n = 0; n < 256; ++n) {
