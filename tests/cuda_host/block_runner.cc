@@ -23,7 +23,7 @@ constinit thread_local BlockView* current_block = nullptr;
 namespace {
 
 #if defined(MOED_CUDA_HOST_RACES)
-// Two CUDA threads on one fiber would be in order.
+// Two CUDA threads on one fiber would be in order, and so would be one that creates another's.
 constexpr bool kFiberPerThread = true;
 #else
 constexpr bool kFiberPerThread = false;
@@ -125,8 +125,15 @@ void StartBlock(Block& block) {
   }
 }
 
+Fiber* NewFiber(Block& block) {
+  return new Fiber(RunThreads, &block, static_cast<int>(block.num_fibers++));
+}
+
 void RunBlock(Block& block) {
   StartBlock(block);
+  while (kFiberPerThread && block.num_idle < block.num_threads) {
+    block.idle[block.num_idle++] = NewFiber(block);
+  }
   Release(&block.order_start);
   SwitchAway(block, block.main);
   Acquire(&block.order_end);
@@ -200,9 +207,7 @@ Block& ThisBlock() {
 void SwitchAway(Block& block, Fiber& from) {
   if (block.next_start < block.num_threads) {
     // The fiber takes the thread when it runs.
-    Fiber* fiber = block.num_idle > 0
-                       ? block.idle[--block.num_idle]
-                       : new Fiber(RunThreads, &block, static_cast<int>(block.num_fibers++));
+    Fiber* fiber = block.num_idle > 0 ? block.idle[--block.num_idle] : NewFiber(block);
     block.threads[block.start_order[block.next_start]].fiber = fiber;
     from.SwitchTo(*fiber);
     return;

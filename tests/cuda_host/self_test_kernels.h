@@ -49,7 +49,7 @@ LaunchError LaunchSpin(const LaunchContext& context, int threads, int* flag, int
 // Nothing but `barriers` times __syncthreads.
 LaunchError LaunchBarriers(const LaunchContext& context, int blocks, int threads, int barriers);
 
-// out[0] = 1, launched with this configuration, whatever it is.
+// out[0] = 1 by one thread, launched with this configuration, whatever it is.
 LaunchError LaunchAnything(const LaunchContext& context, const GridShape& grid,
                            const GridShape& block, int64_t shared_bytes, int* out);
 
