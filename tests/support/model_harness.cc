@@ -19,11 +19,13 @@ class ModelHarness::CapturingBackend : public ForwardingBackend {
       : ForwardingBackend(std::move(backend)), capture_(capture) {}
 
   void Sample(Stream& stream, const SampleArgs& args) override {
-    const float* logits = args.logits.data<float>();
-    const int64_t vocab = args.logits.dim(1);
     for (int64_t row = 0; row < args.logits.dim(0); ++row) {
-      capture_.rows.emplace_back(logits + row * vocab, logits + (row + 1) * vocab);
+      std::vector<float>& logits = capture_.rows.emplace_back(args.logits.dim(1));
+      CopyToHost(stream, args.logits.Rows(row, 1),
+                 TensorView(logits.data(), DType::kFloat32, {1, args.logits.dim(1)}));
     }
+    // What has failed so far fails the step as well.
+    static_cast<void>(Synchronize(stream));
     ForwardingBackend::Sample(stream, args);
   }
 
@@ -228,20 +230,24 @@ class ModelHarness::Sequence {
 absl::StatusOr<std::unique_ptr<ModelHarness>> ModelHarness::Create(const HarnessOptions& options) {
   auto harness = std::unique_ptr<ModelHarness>(new ModelHarness(options));
   harness->captures_.resize(static_cast<size_t>(options.num_ranks));
-  const CpuBackendOptions backend_options{
-      .isa = options.isa,
-      .activation_dtype = options.dtype,
-      .pool = std::make_shared<ThreadPool>(options.num_threads)};
+  BackendFactory make_backend = options.make_backend;
+  if (!make_backend) {
+    const CpuBackendOptions cpu{.isa = options.isa,
+                                .activation_dtype = options.dtype,
+                                .pool = std::make_shared<ThreadPool>(options.num_threads)};
+    make_backend = [cpu](int) { return MakeCpuBackend(cpu); };
+  }
   ThreadWorkerGroupOptions group;
   group.config = options.config;
   group.weights = options.weights;
-  group.make_backend = [backend_options,
+  group.make_backend = [make_backend,
                         raw = harness.get()](int rank) -> absl::StatusOr<std::unique_ptr<Backend>> {
-    MOED_ASSIGN_OR_RETURN(std::unique_ptr<Backend> cpu, MakeCpuBackend(backend_options));
-    if (!raw->options_.capture_logits) return cpu;
-    return std::make_unique<CapturingBackend>(std::move(cpu),
+    MOED_ASSIGN_OR_RETURN(std::unique_ptr<Backend> backend, make_backend(rank));
+    if (!raw->options_.capture_logits) return backend;
+    return std::make_unique<CapturingBackend>(std::move(backend),
                                               raw->captures_[static_cast<size_t>(rank)]);
   };
+  group.make_group = options.make_group;
   group.num_ranks = options.num_ranks;
   group.block_size = options.block_size;
   group.num_kv_blocks = options.num_kv_blocks;

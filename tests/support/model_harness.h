@@ -10,6 +10,7 @@
 #include "absl/status/statusor.h"
 #include "kernels/core/dtype.h"
 #include "kernels/cpu/cpu_backend.h"
+#include "parallel/communicator_group.h"
 #include "parallel/exchange_strategy.h"
 #include "runtime/checkpoint/model_config.h"
 #include "runtime/checkpoint/weight_source.h"
@@ -22,9 +23,12 @@ namespace moed {
 struct HarnessOptions {
   ModelConfig config;
   std::shared_ptr<WeightSource> weights;
+  // Unset: the processor, as the three below say. Else they are not read.
+  BackendFactory make_backend;
   CpuIsa isa = CpuIsa::kReference;
   DType dtype = DType::kFloat32;
   int num_threads = 1;
+  CommunicatorGroupFactory make_group;  // ThreadWorkerGroupOptions
   int num_ranks = 1;
   ExchangeStrategy exchange = ExchangeStrategy::kExact;
   bool mixes_exchanges = false;  // every other step, from the second on, takes the other strategy
