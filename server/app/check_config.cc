@@ -38,6 +38,8 @@ absl::Status CheckModel(const DaemonOptions& options) {
 }
 
 absl::Status CheckKernels(const DaemonOptions& options) {
+  MOED_ASSIGN_OR_RETURN(const ComputeDevice device, ChooseDevice(options));
+  if (device.is_gpu()) return absl::OkStatus();
   MOED_ASSIGN_OR_RETURN(const CpuIsa isa, ParseCpuIsa(options.cpu_isa));
   return MakeCpuBackend({.isa = isa}).status();
 }

@@ -20,9 +20,15 @@ struct DaemonOptions {
   bool verify_checkpoint = false;
   std::string dtype = "auto";
   double null_step_seconds = 0;  // that a step of kNullModel takes
+  // Device
+  std::string device = "auto";
+  std::string gpu_plugin;  // empty: DefaultGpuPluginPath
+  int gpu_device = 0;
+  bool deterministic = false;
   // Ranks
   int ranks = 1;
-  int threads = 0;  // 0: as many as the process may use
+  std::string emulate_rank;  // "R/N"; empty: none
+  int threads = 0;           // 0: as many as the process may use
   std::string cpu_isa = "auto";
   std::string exchange = "auto";
   double rank_timeout_seconds = 30;

@@ -22,10 +22,26 @@ void AddModelOptions(OptionTable& table, DaemonOptions& o) {
                 "How long a step of --model null takes; 0: no time");
 }
 
+void AddDeviceOptions(OptionTable& table, DaemonOptions& o) {
+  table.BeginGroup("Device");
+  table.Choice("device", &o.device, "DEVICE", {"auto", "cpu", "cuda"},
+               "Where ranks compute: cpu, cuda, or auto: a GPU where there is one, else the CPU");
+  table.Text("gpu-plugin", &o.gpu_plugin, "FILE",
+             "Library with all that needs CUDA; default: libmoed_cuda.so beside this program or "
+             "in ../lib/moed");
+  table.Integer("gpu-device", &o.gpu_device, 0, 1023, "Which GPU, as CUDA counts them");
+  table.Boolean("deterministic", &o.deterministic,
+                "On a GPU: the same answer whatever else is computed with it, at a cost; the CPU "
+                "always keeps this");
+}
+
 void AddRankOptions(OptionTable& table, DaemonOptions& o) {
   table.BeginGroup("Ranks");
   table.Integer("ranks", &o.ranks, 1, 1024,
                 "Ranks that share the experts; 8 is the layout of 8 GPUs");
+  table.Text("emulate-rank", &o.emulate_rank, "R/N",
+             "Run rank R of N alone, as if the others were there and alike, to measure its steps; "
+             "answers mean nothing then");
   table.Integer("threads", &o.threads, 0, 4096,
                 "Threads that compute, of all ranks together; 0: as many as there are processors, "
                 "within the control group's quota");
@@ -80,6 +96,7 @@ void AddExpertOptions(OptionTable& table, DaemonOptions& o) {
 
 void AddEngineOptions(OptionTable& table, DaemonOptions& o) {
   AddModelOptions(table, o);
+  AddDeviceOptions(table, o);
   AddRankOptions(table, o);
   AddBatchOptions(table, o);
   AddSchedulingOptions(table, o);

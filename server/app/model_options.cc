@@ -13,6 +13,35 @@
 #include "server/app/process_resources.h"
 
 namespace moed {
+namespace {
+
+absl::Status UseProcessor(const DaemonOptions& options, DType activation,
+                          ThreadWorkerGroupOptions& group) {
+  CpuBackendOptions backend;
+  MOED_ASSIGN_OR_RETURN(backend.isa, ParseCpuIsa(options.cpu_isa));
+  backend.activation_dtype = activation;
+  backend.pool =
+      std::make_shared<ThreadPool>(options.threads > 0 ? options.threads : AvailableProcessors());
+  group.make_backend = [backend](int) { return MakeCpuBackend(backend); };
+  group.available_memory_bytes = AvailableMemoryBytes();
+  return absl::OkStatus();
+}
+
+// All ranks share one device.
+void UseGpu(const DaemonOptions& options, const ComputeDevice& device, DType activation,
+            ThreadWorkerGroupOptions& group) {
+  const GpuBackendOptions backend{.device = options.gpu_device,
+                                  .activation_dtype = activation,
+                                  .deterministic = options.deterministic};
+  group.make_backend = [gpu = device.gpu, backend](int) { return gpu->MakeBackend(backend); };
+  group.make_group = [gpu = device.gpu, index = options.gpu_device](
+                         int num_ranks, std::chrono::milliseconds deadline) {
+    return gpu->MakeVirtualRankGroup(num_ranks, index, deadline);
+  };
+  group.available_memory_bytes = device.gpu_info.free_memory_bytes;
+}
+
+}  // namespace
 
 absl::StatusOr<DType> ActivationDType(const DaemonOptions& options, const ModelConfig& config) {
   if (options.dtype == "float32") return DType::kFloat32;
@@ -60,21 +89,24 @@ absl::Status CheckExpertsPerToken(const DaemonOptions& options, const ModelConfi
 }
 
 absl::StatusOr<ThreadWorkerGroupOptions> GroupOptions(const DaemonOptions& options,
+                                                      const ComputeDevice& device,
                                                       const ModelConfig& config,
                                                       std::shared_ptr<WeightSource> weights) {
-  CpuBackendOptions backend;
-  MOED_ASSIGN_OR_RETURN(backend.isa, ParseCpuIsa(options.cpu_isa));
-  MOED_ASSIGN_OR_RETURN(backend.activation_dtype, ActivationDType(options, config));
-  backend.pool =
-      std::make_shared<ThreadPool>(options.threads > 0 ? options.threads : AvailableProcessors());
+  MOED_ASSIGN_OR_RETURN(const DType activation, ActivationDType(options, config));
   ThreadWorkerGroupOptions group;
   group.config = config;
   group.weights = std::move(weights);
-  group.make_backend = [backend](int) { return MakeCpuBackend(backend); };
+  if (device.is_gpu()) {
+    UseGpu(options, device, activation, group);
+  } else {
+    MOED_RETURN_IF_ERROR(UseProcessor(options, activation, group));
+  }
   group.num_ranks = options.ranks;
+  MOED_ASSIGN_OR_RETURN(const std::optional<EmulatedRankOption> emulated,
+                        ParseEmulatedRank(options.emulate_rank));
+  if (emulated) group.emulated = {.rank = emulated->rank, .num_ranks = emulated->num_ranks};
   group.block_size = options.block_size;
-  MOED_ASSIGN_OR_RETURN(group.num_kv_blocks,
-                        KvBlocksPerRank(options, config, backend.activation_dtype));
+  MOED_ASSIGN_OR_RETURN(group.num_kv_blocks, KvBlocksPerRank(options, config, activation));
   group.max_sequences_per_rank = options.max_sequences;
   group.max_rows_per_step = options.max_batched_tokens;
   if (options.exchange == "exact") group.max_gather_rows = 0;
@@ -82,7 +114,6 @@ absl::StatusOr<ThreadWorkerGroupOptions> GroupOptions(const DaemonOptions& optio
   group.max_experts_per_token = options.limits.experts_per_token;
   group.capacity_factor = options.capacity_factor;
   group.trace_routing = options.expert_token_statistics;
-  group.available_memory_bytes = AvailableMemoryBytes();
   group.rank_timeout =
       std::chrono::milliseconds(static_cast<int64_t>(options.rank_timeout_seconds * 1000));
   return group;

@@ -9,6 +9,7 @@
 #include "runtime/checkpoint/checkpoint.h"
 #include "runtime/engine/engine_impl.h"
 #include "runtime/engine/thread_worker_group.h"
+#include "server/app/compute_device.h"
 #include "server/app/daemon_options.h"
 
 namespace moed {
@@ -29,6 +30,7 @@ absl::Status CheckExpertsPerToken(const DaemonOptions& options, const ModelConfi
 
 // FAILED_PRECONDITION where this processor lacks --cpu-isa.
 absl::StatusOr<ThreadWorkerGroupOptions> GroupOptions(const DaemonOptions& options,
+                                                      const ComputeDevice& device,
                                                       const ModelConfig& config,
                                                       std::shared_ptr<WeightSource> weights);
 

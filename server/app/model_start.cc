@@ -65,6 +65,8 @@ absl::StatusOr<Serving> StartModel(const DaemonOptions& options, const ModelStar
   if (options.null_step_seconds != 0) {
     return absl::InvalidArgumentError("--null-step-time is for --model null only");
   }
+  MOED_ASSIGN_OR_RETURN(const ComputeDevice device, ChooseDevice(options));
+  hooks.on_info(device.reason);
   CheckpointOptions checkpoint_options;
   MOED_ASSIGN_OR_RETURN(checkpoint_options.format, ParseLoadFormat(options.load_format));
   checkpoint_options.dummy_seed = options.dummy_seed;
@@ -79,12 +81,12 @@ absl::StatusOr<Serving> StartModel(const DaemonOptions& options, const ModelStar
   MOED_RETURN_IF_ERROR(CheckEndTokens(*model));
 
   MOED_ASSIGN_OR_RETURN(ThreadWorkerGroupOptions group_options,
-                        GroupOptions(options, model->config,
+                        GroupOptions(options, device, model->config,
                                      std::shared_ptr<WeightSource>(std::move(checkpoint.weights))));
   model->placement =
       ExpertPlacement::Even(static_cast<int>(model->config.num_layers),
                             static_cast<int>(model->config.num_experts), options.ranks);
-  group_options.placement = model->placement;
+  if (!group_options.emulated) group_options.placement = model->placement;
   auto group = std::make_unique<ThreadWorkerGroup>(std::move(group_options));
   MOED_ASSIGN_OR_RETURN(const WorkerGroupInfo info, group->Start(hooks.on_progress));
   model->backend = info.backend;

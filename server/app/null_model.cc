@@ -32,6 +32,9 @@ absl::Status CheckNullOptions(const DaemonOptions& options) {
   MOED_RETURN_IF_ERROR(Refuse(options.dtype != defaults.dtype, "--dtype"));
   MOED_RETURN_IF_ERROR(Refuse(options.threads != defaults.threads, "--threads"));
   MOED_RETURN_IF_ERROR(Refuse(options.cpu_isa != defaults.cpu_isa, "--cpu-isa"));
+  MOED_RETURN_IF_ERROR(Refuse(options.device != defaults.device, "--device"));
+  MOED_RETURN_IF_ERROR(Refuse(options.deterministic, "--deterministic"));
+  MOED_RETURN_IF_ERROR(Refuse(!options.emulate_rank.empty(), "--emulate-rank"));
   MOED_RETURN_IF_ERROR(Refuse(options.exchange != defaults.exchange, "--exchange"));
   MOED_RETURN_IF_ERROR(
       Refuse(options.kv_cache_bytes != defaults.kv_cache_bytes, "--kv-cache-size"));

@@ -5,6 +5,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "server/app/compute_device.h"
 
 namespace moed {
 namespace {
@@ -12,7 +13,8 @@ namespace {
 // What only a model that computes has a use for.
 constexpr const char* kNotOfNullModel[] = {
     "load-format", "dummy-seed",    "dtype",       "threads",         "cpu-isa",
-    "exchange",    "kv-cache-size", "rank-memory", "capacity-factor", "expert-token-statistics"};
+    "exchange",    "kv-cache-size", "rank-memory", "capacity-factor", "expert-token-statistics",
+    "device",      "gpu-plugin",    "gpu-device",  "deterministic",   "emulate-rank"};
 
 class Finder {
  public:
@@ -22,6 +24,7 @@ class Finder {
   std::vector<OptionConflict> Find() {
     Security();
     Model();
+    Device();
     Addresses();
     return std::move(conflicts_);
   }
@@ -64,6 +67,30 @@ class Finder {
     // In a file or the environment it may serve both runs.
     if (!null_model && rank_memory->source == ValueSource::kFlag && !options_.dry_run) {
       Add("rank-memory", "--rank-memory needs --dry-run");
+    }
+  }
+
+  void Device() {
+    if (options_.device == "cpu") {
+      for (const char* name : {"gpu-plugin", "gpu-device"}) {
+        if (table_.IsChanged(name)) {
+          Add(name, absl::StrCat("--", name, " means nothing with --device cpu"));
+        }
+      }
+    } else if (options_.device == "cuda") {
+      for (const char* name : {"cpu-isa", "threads"}) {
+        if (table_.IsChanged(name)) {
+          Add(name, absl::StrCat("--", name, " means nothing with --device cuda"));
+        }
+      }
+    }
+    if (options_.emulate_rank.empty()) return;
+    const absl::Status emulated = ParseEmulatedRank(options_.emulate_rank).status();
+    if (!emulated.ok()) Add("emulate-rank", std::string(emulated.message()));
+    if (options_.ranks != 1) {
+      Add("ranks",
+          "--emulate-rank runs one rank alone: leave --ranks out, the N of R/N says how "
+          "many there would be");
     }
   }
 

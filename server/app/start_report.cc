@@ -67,6 +67,11 @@ std::vector<std::string> StartWarnings(const DaemonOptions& options) {
         "else is computed; the same request and seed no longer give the same tokens",
         options.capacity_factor));
   }
+  if (!options.emulate_rank.empty()) {
+    lines.push_back(absl::StrCat("--emulate-rank ", options.emulate_rank,
+                                 ": the other ranks are made up, to measure what a step takes; "
+                                 "answers mean nothing"));
+  }
   if (options.limits.routed_experts) {
     lines.push_back(
         "--allow-routed-experts: requests may ask which experts their tokens went to, from which "
