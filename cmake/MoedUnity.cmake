@@ -15,6 +15,7 @@ function(moed_unity target)
     return()
   endif()
   get_target_property(sources ${target} SOURCES)
+  list(FILTER sources EXCLUDE REGEX "^${PROJECT_BINARY_DIR}")  # what is yet to be generated
   list(TRANSFORM sources PREPEND ${CMAKE_CURRENT_SOURCE_DIR}/ REGEX "^[^/]")
   execute_process(
     COMMAND ${MOED_PYTHON} ${PROJECT_SOURCE_DIR}/cmake/unity_groups.py ${MOED_UNITY_FILES} ${sources}

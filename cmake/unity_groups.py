@@ -14,7 +14,7 @@ import sys
 COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.S)
 MACRO = re.compile(r"#\s*define\s+(\w+)")
 MACRO_CALL = re.compile(r"[A-Z][A-Z0-9_]*\s*\(")
-TYPE = re.compile(r"\b(?:class|struct|union|enum|concept)\s+(\w+)")
+TYPE = re.compile(r"\b(?:enum\s+class|enum|class|struct|union|concept)\s+(\w+)")
 OTHER = re.compile(r"(\w+)\s*[({=;\[]")
 NO_NEW_NAME = re.compile(r"using\s+(namespace\s|[\w:]+\s*;)|#")
 
