@@ -104,7 +104,8 @@ void ObservedSink::Conclude(absl::Status status) {
   record_.num_choices = std::max(record_.num_choices, static_cast<int32_t>(choices_.size()));
   record_.total_seconds = SecondsBetween(received_at_, now_());
   if (reader_stopped_ && client_gone_) {
-    status = absl::CancelledError("the client has gone");
+    // Also the transport ends a call whose deadline has passed as if the client had gone.
+    if (!absl::IsDeadlineExceeded(status)) status = absl::CancelledError("the client has gone");
   } else if (reader_stopped_ && !absl::IsCancelled(status)) {
     record_.slow_reader = true;
     status = WithReason(absl::ResourceExhaustedError("the reader is too slow"), kReasonSlowReader);

@@ -80,12 +80,10 @@ void GenerationStream::ClientGone() {
 }
 
 void GenerationStream::OnWriteStuck(int timeouts) {
-  if (timeouts > 1) {
-    context_->TryCancel();
-    return;
-  }
+  // Also after the second one: a timer that is late may not have told of the first.
   sink_->ReaderStuck();
   Cancel(absl::ResourceExhaustedError("the client does not read"));
+  if (timeouts > 1) context_->TryCancel();
 }
 
 void GenerationStream::Cancel(const absl::Status& reason) {

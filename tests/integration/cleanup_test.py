@@ -6,7 +6,7 @@ import unittest
 
 from daemon import PATIENCE_SECONDS, wait_until
 from contract_test import methods_of_the_contract
-from faults import SECRET, FaultTest, activity
+from faults import SECRET, FaultTest
 import grpc
 from moed.v1 import admin_pb2, experts_pb2, generation_pb2, model_pb2, tokenizer_pb2
 
@@ -44,6 +44,7 @@ REQUESTS = {
 REFUSED = {"/moed.v1.ExpertService/GetExpertTokens": Code.FAILED_PRECONDITION,
            "/moed.v1.AdminService/AbortRequest": Code.NOT_FOUND}
 STREAMS = ("StreamGenerate", "WatchExpertLoad", "WatchRanks")
+PLACES = 8
 
 
 class Call:
@@ -68,8 +69,9 @@ class Call:
 
 
 class CleanupTest(FaultTest):
-    # The witness and what is tested, one to spare: a place that is not given back is missed.
-    FLAGS = ("--max-requests-per-client", "3")
+    # A call gives its place back a little after its client has seen the end: there are more than
+    # the witness and what is tested need. In the end all must be there.
+    FLAGS = ("--max-requests-per-client", str(PLACES))
 
     def ok(self, method, request, endless):
         if method.endswith("/Generate"):
@@ -100,10 +102,21 @@ class CleanupTest(FaultTest):
     def error(self, method, _request, _endless):
         self.assertEqual(Call(self.daemon, method, MALFORMED).code(), Code.INVALID_ARGUMENT)
 
-    def only_the_witness(self):
-        """Whether no other generation is left."""
-        now = activity(self.daemon)
-        return now.running + now.waiting <= 1
+    def has_all_places(self):
+        """Whether this client may have as many generations at a time as it is allowed."""
+        wait_until(self.is_idle, "requests to be gone")
+        calls = [self.generation.StreamGenerate(generation_pb2.StreamGenerateRequest(**LONG))
+                 for _ in range(PLACES)]
+        try:
+            for call in calls:
+                next(call)
+            return True
+        except grpc.RpcError as error:
+            self.check_error(error, Code.RESOURCE_EXHAUSTED, "CLIENT_LIMIT")
+            return False
+        finally:
+            for call in calls:
+                call.cancel()
 
     def check(self, way, methods):
         with self.nothing_lost():
@@ -114,6 +127,8 @@ class CleanupTest(FaultTest):
                 with self.subTest(method, way=way.__name__):
                     way(method, request, endless)
                     wait_until(self.only_the_witness, "the call's request to be gone")
+        with self.nothing_lost(witness=False):
+            wait_until(self.has_all_places, "every place to be given back")
 
     def test_the_table_has_every_method(self):
         self.assertEqual(set(REQUESTS), methods_of_the_contract())

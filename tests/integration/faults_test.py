@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Clients that ask for odd things, do not read, vanish, cancel, are late or come in crowds: they
 get what docs/errors.md says, and nobody else notices."""
+import itertools
 import random
 import signal
 import socket
@@ -14,6 +15,7 @@ from faults import (SECRET, FaultTest, activity, is_sanitized, metric, resident_
 import grpc
 from moed.v1 import generation_pb2, generation_pb2_grpc
 from raw_http2 import RawHttp2, reset_frame, start_frames
+from running_stream import RunningStream
 
 Code = grpc.StatusCode
 SEATS, QUEUE = 8, 64
@@ -23,10 +25,10 @@ MESSAGE_BYTES = 4 << 20
 class RequestFaultsTest(FaultTest):
     FLAGS = ("--queue-limit", str(QUEUE))
 
-    def fill_the_seats(self):
-        """Streams that take all the room there is to run."""
+    def fill_the_seats(self, taken=0):
+        """Streams that take all the room there is to run, but for what is taken already."""
         calls = [self.generation.StreamGenerate(stream_request(sampling=dict(seed=i)))
-                 for i in range(SEATS)]
+                 for i in range(SEATS - taken)]
         wait_until(lambda: activity(self.daemon).running == SEATS, "all seats to be taken")
         return calls
 
@@ -127,7 +129,8 @@ class RequestFaultsTest(FaultTest):
 
     def test_ten_thousand_starts_and_cancels_at_random_moments(self):
         rng = random.Random(11)
-        with self.nothing_lost(), RawHttp2(self.daemon.port) as client:
+        # The dead leave the queue with the next step only.
+        with self.nothing_lost(crowd=True), RawHttp2(self.daemon.port) as client:
             live, waiting = [], []
             count = 1_000 if is_sanitized(self.daemon) else 10_000
             for number in range(count):
@@ -145,21 +148,24 @@ class RequestFaultsTest(FaultTest):
                     client.read()
                     client.data.clear()
             self.assertTrue(client.send(b"".join(waiting + [reset_frame(s) for s in live])))
-            self.daemon.wait_for_free_blocks()
-            # The connection still serves.
-            last = 2 * count + 1
-            client.send(start_frames(last, stream_request(2, response=dict(text=True))))
-            self.assertTrue(client.wait(lambda: client.ended(last)))
-            self.assertEqual(client.status(last), 0)
+            streams = itertools.count(2 * count + 1, 2)
+            wait_until(lambda: self.serves(client, next(streams)), "the connection to serve")
+
+    def serves(self, client, stream):
+        """Whether it is answered; as long as the dead are in the queue that may be full."""
+        client.send(start_frames(stream, stream_request(2, response=dict(text=True))))
+        self.assertTrue(client.wait(lambda: client.ended(stream)))
+        self.assertIn(client.status(stream), (0, Code.RESOURCE_EXHAUSTED.value[0]))
+        return client.status(stream) == 0
 
     # Deadlines
 
     def test_a_deadline_that_has_passed_or_passes_in_the_queue_costs_no_work(self):
         with self.nothing_lost(witness=False), RawHttp2(self.daemon.port) as client:
-            steps = activity(self.daemon).steps
+            tokens = metric(self.daemon, "moed_prompt_tokens_total")
             client.send(start_frames(1, stream_request(), grpc_timeout="0n"))
             self.assertTrue(client.wait(lambda: client.ended(1)))
-            self.assertEqual(activity(self.daemon).steps, steps)
+            self.assertEqual(metric(self.daemon, "moed_prompt_tokens_total"), tokens)
             blocking = self.fill_the_seats()
             tokens = metric(self.daemon, "moed_prompt_tokens_total")
             late = self.wait_for_more("moed_requests_total", code="DEADLINE_EXCEEDED")
@@ -173,15 +179,20 @@ class RequestFaultsTest(FaultTest):
 
     def test_a_deadline_ends_a_stream_in_its_middle(self):
         with self.nothing_lost(), RawHttp2(self.daemon.port) as client:
-            late = self.wait_for_more("moed_requests_total", code="DEADLINE_EXCEEDED")
-            began = time.monotonic()
-            client.send(start_frames(1, stream_request(), grpc_timeout="400m"))
-            self.assertTrue(client.wait(lambda: client.ended(1)))
-            self.assertGreaterEqual(time.monotonic() - began, 0.39)
-            # Transport and engine look at the same time; what the transport is first to end it
-            # calls cancelled, to a client that has no deadline of its own.
-            late()
-            self.assertTrue(client.messages(1))
+            # A busy machine may not come to a first token in the shorter ones.
+            for stream, seconds in ((1, 0.4), (3, 4), (5, 20)):
+                late = self.wait_for_more("moed_requests_total", code="DEADLINE_EXCEEDED")
+                began = time.monotonic()
+                client.send(start_frames(stream, stream_request(),
+                                         grpc_timeout=f"{int(seconds * 1000)}m"))
+                self.assertTrue(client.wait(lambda: client.ended(stream)))
+                self.assertGreaterEqual(time.monotonic() - began, seconds - 0.01)
+                if client.messages(stream):
+                    # Transport and engine look at the same time; what the transport is first to
+                    # end it calls cancelled, to a client that has no deadline of its own.
+                    late()
+                    return
+            self.fail("no stream has begun")
 
     # Crowds
 
@@ -189,12 +200,19 @@ class RequestFaultsTest(FaultTest):
         count = 300
         request = stream_request(20, sampling=dict(seed=5))
         alone = text_of(self.generation.StreamGenerate(request))
-        with self.nothing_lost():
+        # No witness: its coming and going would free places, and a full queue may turn it away.
+        with self.nothing_lost(witness=False), grpc.insecure_channel(
+                self.daemon.address, options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
             refused = self.wait_for_more("moed_requests_rejected_total", count - QUEUE,
                                          reason="queue_full")
-            blocking = [self.generation.StreamGenerate(stream_request()) for _ in range(SEATS)]
+            # Before the crowd comes, so that all of it finds the seats taken.
+            other = RunningStream(channel)
+            other.wait_for_more()
+            blocking = self.fill_the_seats(taken=1)
             calls = [self.generation.StreamGenerate(request) for _ in range(count)]
             refused()
+            other.wait_for_more()
+            other.cancel()
             for call in blocking:
                 call.cancel()
             turned_away = 0
@@ -207,8 +225,7 @@ class RequestFaultsTest(FaultTest):
                     self.assertIn(b"google.rpc.RetryInfo", trailers["grpc-status-details-bin"])
                     come_back_ms = int(trailers["grpc-retry-pushback-ms"])
                     turned_away += 1
-            self.assertGreaterEqual(turned_away, count - QUEUE)
-            self.assertLess(turned_away, count)
+            self.assertEqual(turned_away, count - QUEUE)
             self.assertLessEqual(come_back_ms, 10_000)
 
     def test_nobody_starves_in_a_crowd_that_never_ends(self):
@@ -218,31 +235,27 @@ class RequestFaultsTest(FaultTest):
             early = [self.generation.Generate.future(generation_pb2.GenerateRequest(
                 text=SECRET, stopping=dict(max_tokens=100))) for _ in range(SEATS)]
             wait_until(lambda: activity(self.daemon).waiting == SEATS, "the queue")
-            number = 0
+            live, number = [], 0
             end = time.monotonic() + PATIENCE_SECONDS
             # More come all the time until the first have been served.
             while not all(call.done() for call in early):
                 self.assertLess(time.monotonic(), end)
-                while sum(not client.ended(2 * i + 1) for i in range(number)) < 1000:
-                    client.send(start_frames(2 * number + 1, stream_request(5)))
+                live = [stream for stream in live if not client.ended(stream)]
+                while len(live) < 1000:
+                    live.append(2 * number + 1)
                     number += 1
+                    client.send(start_frames(live[-1], stream_request(5)))
                 client.read()
                 for call in blocking:
                     call.cancel()
             for call in early:
                 self.assertEqual(call.result().continuations[0].finish.usage.completion_tokens,
                                  100)
-            self.assertTrue(client.wait(lambda: all(
-                client.ended(2 * i + 1) for i in range(number))))
+            self.assertTrue(client.wait(lambda: all(client.ended(stream) for stream in live)))
 
 
-class SlowReaderTest(FaultTest):
-    # Short, also for clients that only have little time of a busy processor: there are none here.
-    FLAGS = ("--stream-buffer-size", "64KiB", "--slow-reader-timeout", "1.5")
-
-    def much(self):
-        """Far more than windows and buffers hold."""
-        return stream_request(sampling=dict(seed=3, n=8), response=dict(text=True, logprobs=20))
+class FullBufferTest(FaultTest):
+    FLAGS = ("--stream-buffer-size", "64KiB")
 
     def test_who_does_not_read_is_cut_off_and_told_why(self):
         evicted = self.wait_for_more("moed_slow_reader_evictions_total")
@@ -251,17 +264,25 @@ class SlowReaderTest(FaultTest):
             # A client library that guesses no larger windows.
             with grpc.insecure_channel(self.daemon.address, options=[
                     ("grpc.http2.bdp_probe", 0), ("grpc.use_local_subchannel_pool", 1)]) as channel:
+                # Far more than windows and buffers hold.
                 call = generation_pb2_grpc.GenerationServiceStub(channel).StreamGenerate(
-                    self.much())
+                    stream_request(sampling=dict(seed=3, n=8),
+                                   response=dict(text=True, logprobs=20)))
                 evicted()
                 self.assert_error(call, Code.RESOURCE_EXHAUSTED, "SLOW_READER")
         if not is_sanitized(self.daemon):
             self.assertLess(resident_mib(self.daemon) - memory, 64)
 
+
+class SlowReaderTest(FaultTest):
+    # The buffer holds the whole stream: only the time runs out, and the call never gets as far as
+    # its end. What others are sent fits into their windows and waits for no reader.
+    FLAGS = ("--stream-buffer-size", "64MiB", "--slow-reader-timeout", "1.5")
+
     def test_who_never_reads_loses_the_call(self):
         evicted = self.wait_for_more("moed_slow_reader_evictions_total")
         with self.nothing_lost(), RawHttp2(self.daemon.port, reads=False) as client:
-            client.send(start_frames(1, self.much()))
+            client.send(start_frames(1, stream_request(response=dict(text=True, logprobs=20))))
             evicted()
             self.assertTrue(client.wait(lambda: 1 in client.resets))
             # What the windows hold, and no more.

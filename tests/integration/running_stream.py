@@ -7,14 +7,15 @@ from moed.v1 import generation_pb2, generation_pb2_grpc
 
 
 class RunningStream:
-    """A stream on a thread of its own, long enough to outlive what the test does."""
+    """A stream on a thread of its own that outlives what the test does: it ends when its context is
+    full."""
 
-    def __init__(self, channel, metadata=None, max_tokens=5000):
+    def __init__(self, channel, metadata=None):
         self.num_messages = 0
         self.in_order = True
         self.error = None
         request = generation_pb2.StreamGenerateRequest(
-            text="Once", stopping=dict(max_tokens=max_tokens, ignore_eos=True))
+            text="Once", stopping=dict(max_tokens=10**6, ignore_eos=True))
         self._call = generation_pb2_grpc.GenerationServiceStub(channel).StreamGenerate(
             request, metadata=metadata)
         self._thread = threading.Thread(target=self._read)

@@ -108,8 +108,8 @@ TEST(HttpServerTest, ARequestThatDripsInIsEndedAndOthersAreServed) {
   HttpServerOptions options = Options();
   options.header_timeout = milliseconds(300);
   const auto server = StartServer(options);
+  const auto began_at = steady_clock::now();  // before the server can have accepted
   RawClient slow(server->ports()[0]);
-  const auto began_at = steady_clock::now();
   slow.Send("GET / HTTP/1.1\r\nHost: x\r\n");
   std::optional<RawResponse> response;
   // A byte well before any timeout between two bytes: what counts is the whole request.

@@ -207,6 +207,16 @@ TEST_F(ObservedSinkTest, AReaderThatHasGoneIsNotASlowOne) {
   EXPECT_TRUE(absl::IsCancelled(record().status));
 }
 
+TEST_F(ObservedSinkTest, WhoseDeadlineHasPassedIsNeitherSlowNorCancelled) {
+  inner_->takes_more = false;
+  sink().ClientGone();
+  EXPECT_FALSE(sink().OnDelta(Tokens(1)));
+  sink().OnFinish({absl::DeadlineExceededError("the call's deadline has passed")});
+  EXPECT_FALSE(record().slow_reader);
+  EXPECT_FALSE(record().client_cancelled);
+  EXPECT_TRUE(absl::IsDeadlineExceeded(record().status));
+}
+
 TEST_F(ObservedSinkTest, ACancelledRequestHasNoFinishReasonThoughAContinuationEnded) {
   sink().OnDelta(Last(Tokens(1), FinishReason::kStop, 1));
   sink().OnFinish({absl::CancelledError("the client has cancelled")});

@@ -34,7 +34,7 @@ class FakeEngine : public Engine {
     {
       MutexLock lock(mutex_);
       is_live = live_.contains(std::string(request_id));
-      cancelled_[std::string(request_id)] = reason;
+      cancelled_.try_emplace(std::string(request_id), reason);  // the first one stands
       changed_.NotifyAll();
     }
     Finish(std::string(request_id), EndedWith(std::move(reason)));
