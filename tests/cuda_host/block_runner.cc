@@ -23,7 +23,7 @@ constinit thread_local BlockView* current_block = nullptr;
 namespace {
 
 #if defined(MOED_CUDA_HOST_RACES)
-// Two CUDA threads on one fiber would be in order, and so would be one that creates another's.
+// What two CUDA threads keep on one stack would be a race of theirs.
 constexpr bool kFiberPerThread = true;
 #else
 constexpr bool kFiberPerThread = false;
@@ -57,6 +57,7 @@ void RunThreads(void* argument) {
     Thread& thread = block.threads[block.start_order[block.next_start++]];
     Fiber& fiber = *thread.fiber;
     current_thread = &thread;
+    fiber.ActAs(block.race_contexts[thread.linear % kRaceContexts]);
     Acquire(&block.order_start);
     block.kernel->thread();
     Release(&block.order_end);
@@ -131,6 +132,7 @@ Fiber* NewFiber(Block& block) {
 
 void RunBlock(Block& block) {
   StartBlock(block);
+  // Made here, for a CUDA thread that maps a stack has touched it.
   while (kFiberPerThread && block.num_idle < block.num_threads) {
     block.idle[block.num_idle++] = NewFiber(block);
   }
@@ -192,9 +194,11 @@ Block& ThisBlock() {
                           MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
       if (memory == MAP_FAILED) Fail("no memory for the emulation");
       block = new (memory) Block;
+      for (void*& context : block->race_contexts) context = NewRaceContext();
     }
     ~Owner() {
       for (unsigned i = 0; i < block->num_idle; ++i) delete block->idle[i];
+      for (void* context : block->race_contexts) DeleteRaceContext(context);
       block->~Block();
       munmap(block, sizeof(Block));
     }

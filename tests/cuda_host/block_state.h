@@ -14,6 +14,9 @@ inline constexpr unsigned kMaxThreads = 1024;
 inline constexpr unsigned kLanes = 32;
 inline constexpr unsigned kMaxWarps = kMaxThreads / kLanes;
 inline constexpr unsigned kMaxMasks = 32;  // in use at a time, of one warp
+// Threads whose numbers differ by a multiple of this are one to ThreadSanitizer, whose time grows
+// with how many it knows. A prime, so that no pattern of powers of two hides in it.
+inline constexpr unsigned kRaceContexts = 61;
 inline constexpr unsigned kAll = 0xffffffffU;
 
 struct Warp;
@@ -81,6 +84,7 @@ struct Block : BlockView {
   Fiber* finished[kMaxThreads];  // idle from the next block on
   unsigned num_finished = 0;
   unsigned num_fibers = 0;
+  void* race_contexts[kRaceContexts];
   const KernelCall* kernel = nullptr;
   Fiber main;
 };

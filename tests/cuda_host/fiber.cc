@@ -62,16 +62,10 @@ Fiber::Fiber(void (*entry)(void*), void* argument, int number)
   stack_bytes_ = kStackBytes + kGuardBytes - static_cast<size_t>(number % 12) * 320;
   context_ =
       context::make_fcontext(mapping_ + kGuardBytes + stack_bytes_, stack_bytes_, Entry::Run);
-#if defined(MOED_CUDA_HOST_RACES)
-  race_context_ = __tsan_create_fiber(0);
-#endif
 }
 
 Fiber::~Fiber() {
   if (mapping_ == nullptr) return;
-#if defined(MOED_CUDA_HOST_RACES)
-  __tsan_destroy_fiber(race_context_);
-#endif
 #if defined(__SANITIZE_ADDRESS__)
   ASAN_UNPOISON_MEMORY_REGION(stack_bottom_, stack_bytes_);
 #endif
@@ -84,6 +78,7 @@ void Fiber::SwitchTo(Fiber& to) {
   __sanitizer_start_switch_fiber(&fake_stack_, to.stack_bottom_, to.stack_bytes_);
 #endif
 #if defined(MOED_CUDA_HOST_RACES)
+  if (to.race_context_ == nullptr) to.race_context_ = race_context_;  // until it acts as another
   __tsan_switch_to_fiber(to.race_context_, __tsan_switch_to_fiber_no_sync);
 #endif
   const context::transfer_t transfer = context::jump_fcontext(to.context_, &jump);
@@ -96,6 +91,27 @@ void Fiber::Arrived(const Jump& jump, void* came_from) {
   // Where the stack lies that was left; of a thread's own one nothing else tells.
   __sanitizer_finish_switch_fiber(jump.to->fake_stack_, &jump.from->stack_bottom_,
                                   &jump.from->stack_bytes_);
+#endif
+}
+
+void Fiber::ActAs([[maybe_unused]] void* context) {
+#if defined(MOED_CUDA_HOST_RACES)
+  race_context_ = context;
+  __tsan_switch_to_fiber(context, __tsan_switch_to_fiber_no_sync);
+#endif
+}
+
+void* NewRaceContext() {
+#if defined(MOED_CUDA_HOST_RACES)
+  return __tsan_create_fiber(0);
+#else
+  return nullptr;
+#endif
+}
+
+void DeleteRaceContext([[maybe_unused]] void* context) {
+#if defined(MOED_CUDA_HOST_RACES)
+  __tsan_destroy_fiber(context);
 #endif
 }
 

@@ -20,6 +20,9 @@ class Fiber {
 
   // From this fiber, which runs, to `to`. Under ThreadSanitizer a switch orders nothing.
   void SwitchTo(Fiber& to);
+  // What this fiber, which runs, does from now on is to ThreadSanitizer the doing of `context`, one
+  // of NewRaceContext.
+  void ActAs(void* context);
 
  private:
   struct Entry;
@@ -37,7 +40,11 @@ class Fiber {
   void* argument_ = nullptr;
 };
 
-// What orders the memory accesses of fibers for ThreadSanitizer: all before a Release of `point`
+// What ThreadSanitizer takes for a thread. Null in other builds.
+void* NewRaceContext();
+void DeleteRaceContext(void* context);
+
+// What orders the memory accesses of those for ThreadSanitizer: all before a Release of `point`
 // comes before what follows an Acquire of it. Nothing in other builds.
 void Release(void* point);
 void Acquire(void* point);
