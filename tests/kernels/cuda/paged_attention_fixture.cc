@@ -11,6 +11,9 @@ namespace {
 
 size_t At(int64_t i) { return static_cast<size_t>(i); }
 
+// What no row sees is never looked at: far outside of any cache.
+constexpr int32_t kNoBlock = 1 << 22;
+
 // A batch in host memory.
 struct Batch {
   Tensor q;
@@ -26,15 +29,20 @@ Batch MakeBatch(const Contexts& contexts, const std::vector<ChunkOf>& chunks) {
   std::vector<float> q;
   size_t max_blocks = 1;
   for (const auto& blocks : contexts.blocks) max_blocks = std::max(max_blocks, blocks.size());
-  const int64_t row = contexts.shape.num_heads * contexts.shape.head_dim;
+  const int64_t row_size = contexts.shape.num_heads * contexts.shape.head_dim;
   for (const ChunkOf& chunk : chunks) {
     starts.push_back(starts.back() + static_cast<int32_t>(chunk.end - chunk.begin));
     lengths.push_back(static_cast<int32_t>(chunk.end));
     const auto& blocks = contexts.blocks[At(chunk.context)];
     tables.insert(tables.end(), blocks.begin(), blocks.end());
-    tables.resize(lengths.size() * max_blocks, -7);  // never looked at
+    tables.resize(lengths.size() * max_blocks, kNoBlock);
+    if (contexts.shape.window > 0) {
+      const int64_t first_seen = std::max<int64_t>(0, chunk.begin - contexts.shape.window + 1);
+      const auto row = tables.end() - static_cast<int64_t>(max_blocks);
+      std::fill_n(row, first_seen / contexts.shape.block_size, kNoBlock);
+    }
     const Tensor& all = contexts.q[At(chunk.context)];
-    for (int64_t i = chunk.begin * row; i < chunk.end * row; ++i) q.push_back(all.at(i));
+    for (int64_t i = chunk.begin * row_size; i < chunk.end * row_size; ++i) q.push_back(all.at(i));
   }
   const auto num_chunks = static_cast<int64_t>(chunks.size());
   return {Tensor::Of(DType::kFloat32,
