@@ -166,6 +166,43 @@ TEST_F(SampleTest, LogitsWithoutAnyChance) {
   }
 }
 
+// Neither by a bias nor by a penalty that is a reward.
+TEST_F(SampleTest, NothingBringsBackWhatHasNoChance) {
+  const float largest = std::numeric_limits<float>::max();
+  for (const float temperature : {0.0F, 1.0F}) {
+    RowWithLists request;
+    request.row = Row(temperature);
+    request.row.presence_penalty = -2;
+    request.logit_bias = {{0, 100}};
+    request.seen = {{0, 3, true}};
+    for (const float dead : {-INFINITY, NAN}) {
+      request.allowed.clear();
+      EXPECT_EQ(TokenOnDevice({dead, -largest}, request.Get()), 1);
+      request.allowed = {0, 1};
+      EXPECT_EQ(TokenOnDevice({dead, -largest}, request.Get()), 1);
+    }
+    request.allowed = {1};
+    EXPECT_EQ(TokenOnDevice({5, -largest}, request.Get()), 1);
+    request.allowed.clear();
+    request.suppressed = {0};
+    EXPECT_EQ(TokenOnDevice({5, -largest}, request.Get()), 1);
+  }
+}
+
+TEST_F(SampleTest, AShareThatIsReachedExactlyIsEnough) {
+  SamplingRow typical = Row(1);
+  typical.typical_p = 0.5F;
+  for (SamplingRow row : {Row(1, 0, 0.5F), typical}) {
+    std::vector<int> counts(4);
+    for (row.seed = 0; row.seed < 40; ++row.seed) {
+      ++counts[static_cast<size_t>(TokenOnDevice({2, 2, 2, 2}, row))];
+    }
+    EXPECT_GT(counts[0], 0);
+    EXPECT_GT(counts[1], 0);
+    EXPECT_EQ(counts[2] + counts[3], 0) << Describe(row);
+  }
+}
+
 TEST_F(SampleTest, NanCountsAsMinusInfinityAndInfinityAsTheLargestFloat) {
   const float largest = std::numeric_limits<float>::max();
   for (const float temperature : {0.0F, 0.5F}) {
