@@ -14,6 +14,10 @@
 // same permutation of K in both operands. In float32 every lane sums the elements it loads, four
 // sums to a slice (kParts), added in the order of the lanes.
 //
+// Expected, not measured: 85 % of the memory's bandwidth in bfloat16 up to 16 rows where n >= 4096
+// (two blocks an SM, 108 to 124 registers a thread); less at 32 rows (162 registers, one block an
+// SM). In float32 from 9 rows on the loads of x, not memory, are the limit.
+//
 // Rows past the last of a tile repeat the last one, and are not stored: a product's columns do not
 // meet. Unaligned rows (k * sizeof(T) no multiple of 16) are loaded element by element, and
 // multiplied in the same order.
