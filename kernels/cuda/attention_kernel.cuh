@@ -10,14 +10,14 @@
 //
 // Split (decode): one warp, one piece of a chunk. The keys and values of a group are read once for
 // all its heads. What limits it is memory: in bfloat16 with head_dim 128 four blocks a
-// multiprocessor keep 4 * 2 * 16 KiB under way, above the 40 KiB or so that latency times bandwidth
-// asks of an H100 or H200 (4.8 TB/s * 0.8 us / 132 multiprocessors = 29 KiB), and tensor cores take
-// a sixth of the time that memory does. Floor: 4 * num_kv_heads * head_dim bytes a token over the
-// bandwidth; expected: 85 % of it for long contexts, where partial results add 3 % of traffic
-// (which the second-level cache takes) and the last blocks to finish a few microseconds.
+// multiprocessor keep 4 * 2 * 16 KiB under way, four times what latency times bandwidth asks of an
+// H200 (0.8 us * 4.8 TB/s / 132 multiprocessors = 29 KB), and tensor cores need a sixth of the time
+// that memory does. Floor: 4 * num_kv_heads * head_dim bytes a token over the bandwidth. Expected:
+// 85 % of that for long contexts, for partial results add 3 % of traffic (which the second-level
+// cache takes) and the last blocks finish some microseconds after the first.
 //
-// Whole (prompts): four warps, all pieces of 4 * kRows rows. Tensor cores and shared memory are
-// about equally busy: a warp's fragments of keys and values serve 16 rows only.
+// Whole (prompts): up to four warps, all pieces of their rows. Tensor cores and shared memory are
+// about equally busy: what a warp loads of keys and values serves 16 rows only.
 #pragma once
 
 #include <cstdint>
@@ -34,15 +34,17 @@ struct AttentionShape {
   using Rows = RowsType;
   using Element = typename Rows::Element;
   static constexpr bool kSplit = kSplitWork;
-  static constexpr int kWarps = kSplit ? 1 : 4;
+  static constexpr int64_t kTileBytes = 2 * kTileTokens * Rows::kPitch * sizeof(Element);
+  static constexpr int kWarps = kSplit ? 1 : (kTileBytes <= 48 * 1024 ? 4 : 2);
   static constexpr int kThreads = kWarps * kWarpSize;
-  static constexpr int kStages = kSplit ? 3 : 2;
+  static constexpr int kStages = kSplit && kTileBytes <= 48 * 1024 ? 3 : 2;
   static constexpr int kMinBlocks =
       kSplit ? 4 : (Rows::kDim <= 64 ? 3 : (Rows::kDim <= 128 ? 2 : 1));
   using Tiles = TileStream<Element, Rows::kDim, Rows::kPitch, kStages, kThreads>;
   static constexpr int kWarpFloats = Rows::kScratchFloats + (kSplit ? 0 : Rows::kTotalFloats);
   static constexpr int64_t kSharedBytes =
       Tiles::kSharedBytes + kWarps * kWarpFloats * static_cast<int64_t>(sizeof(float));
+  static_assert(kSharedBytes <= 163 * 1024, "more shared memory than a block has on sm_80");
 };
 
 // One piece of work of one warp, and what becomes of it.

@@ -1,6 +1,7 @@
 // Attention of 16 rows by one warp on tensor cores: bfloat16 cache. Queries and weights are rounded
-// to bfloat16, and the weights that are summed are the rounded ones; all sums are float32. Each row
-// of the product is computed by itself, so that a row has the same bits next to any others.
+// to bfloat16, and the weights that are summed are the rounded ones; all sums are float32. That a
+// row has the same bits next to any others, and in any place, takes tensor cores that compute each
+// row by itself; tests of equal bits on a device hold them to it, for the PTX ISA does not say so.
 #pragma once
 
 #include <cstdint>
