@@ -18,8 +18,6 @@
 namespace moed::cuda {
 namespace {
 
-constexpr unsigned kMaxThreads = 512;
-
 __device__ float Finite(double logit) {
   constexpr double kLargest = 3.4028234663852886e38;
   return static_cast<float>(fmin(fmax(logit, -kLargest), kLargest));
@@ -37,7 +35,7 @@ __device__ float Penalised(float logit, const SampledRow& row, uint32_t seen) {
   return Finite(result);
 }
 
-__global__ void __launch_bounds__(kMaxThreads) AdjustLogitsKernel(AdjustLogitsParams params) {
+__global__ void __launch_bounds__(kMaxRowThreads) AdjustLogitsKernel(AdjustLogitsParams params) {
   const TokenListPiece piece = params.pieces[blockIdx.x];
   const SampledRow row = params.rows[piece.row];
   const float* logits = params.logits + piece.row * params.vocab;

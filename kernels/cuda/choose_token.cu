@@ -23,9 +23,6 @@
 namespace moed::cuda {
 namespace {
 
-constexpr unsigned kMaxThreads = 512;
-constexpr unsigned kBlocksPerSm = 2;  // what shared memory allows, so registers must too
-
 // The greatest whole number below share * total, which the sum before the token that reaches the
 // share does not pass.
 __device__ uint64_t BelowShare(double share, uint64_t total) {
@@ -112,7 +109,7 @@ __device__ int32_t Draw(const SampledRow& row, int32_t likeliest, TokenWeights& 
   return likeliest;
 }
 
-__global__ void __launch_bounds__(kMaxThreads, kBlocksPerSm)
+__global__ void __launch_bounds__(kMaxRowThreads, kPlaceFindersPerSm)
     ChooseTokenKernel(ChooseTokenParams params) {
   __shared__ PlaceFinderShared shared;
   MOED_DYNAMIC_SHARED(uint64_t, memory);

@@ -20,9 +20,6 @@
 namespace moed::cuda {
 namespace {
 
-constexpr unsigned kMaxThreads = 512;
-constexpr unsigned kBlocksPerSm = 2;  // what shared memory allows, so registers must too
-
 // All tokens alike, by falling logit.
 struct CountedTokens {
   const float* logits;
@@ -65,7 +62,7 @@ __device__ RowSoftmax FindSoftmax(const float* logits, int64_t vocab, uint64_t* 
   return softmax;
 }
 
-__global__ void __launch_bounds__(kMaxThreads, kBlocksPerSm)
+__global__ void __launch_bounds__(kMaxRowThreads, kPlaceFindersPerSm)
     LogSoftmaxKernel(LogSoftmaxParams params) {
   __shared__ PlaceFinderShared shared;
   __shared__ uint64_t top[kMaxTopTokens];

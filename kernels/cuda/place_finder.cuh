@@ -56,6 +56,9 @@ struct PlaceColumns {
   uint16_t* count;   // [kParts, blockDim.x]
 };
 
+// What the shared memory of an SM has room for; registers are to suffice for it too.
+inline constexpr unsigned kPlaceFindersPerSm = 2;
+
 // Dynamic shared memory of a block that finds places.
 constexpr int64_t PlaceColumnBytes(unsigned threads) {
   return static_cast<int64_t>(threads) * (kParts * 8 + 8 + 8 + kParts * 2);

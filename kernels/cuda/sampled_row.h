@@ -43,11 +43,13 @@ struct TokenListPiece {
   uint32_t first_word[kNumTokenLists] = {};
 };
 
-// Threads of the block that works on a row of logits: about 32 logits each, whole warps, at most
-// 512. Depends on the vocabulary alone, so that a row's sums have one order in every batch.
+// Threads of the block that works on a row of logits: about 32 logits each, whole warps. Depends on
+// the vocabulary alone, so that a row's sums have one order in every batch.
+inline constexpr unsigned kMaxRowThreads = 512;
 constexpr unsigned ThreadsForVocab(int64_t vocab) {
+  constexpr int64_t kMaxWarps = kMaxRowThreads / 32;
   const int64_t warps = (vocab + 1023) / 1024;
-  return static_cast<unsigned>((warps < 1 ? 1 : warps > 16 ? 16 : warps) * 32);
+  return static_cast<unsigned>((warps < 1 ? 1 : warps > kMaxWarps ? kMaxWarps : warps) * 32);
 }
 
 }  // namespace moed::cuda

@@ -206,6 +206,12 @@ __global__ void __launch_bounds__(kThreads) TileGemm(GemmParams params) {
     if (begin + stage * kDepth < end) loader.Load(stage, begin + stage * kDepth);
     CommitCopies();
   }
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  const int warp = static_cast<int>(threadIdx.x) / 32;
+  const int64_t warp_weight_row = n0 + warp % S::kWarpsAcross * S::kWarpWeights;
+  const int warp_x_row = warp / S::kWarpsAcross * S::kWarpRows;
+  // A warp without rows helps to load, and leaves the tensor cores to the others.
+  const bool has_rows = warp_weight_row < params.n && warp_x_row < tile.num_rows;
   FragmentD total[S::kR][S::kC] = {};
   FragmentD sums[S::kR][S::kC] = {};
   int stage = 0;
@@ -216,7 +222,9 @@ __global__ void __launch_bounds__(kThreads) TileGemm(GemmParams params) {
     const int64_t ahead = k + (kStages - 1) * kDepth;
     if (ahead < end) loader.Load((stage + kStages - 1) % kStages, ahead);
     CommitCopies();
-    MultiplyStage<S>(loader.Weights(stage), loader.X(stage), params.k - k, sums);
+    if (has_rows) {
+      MultiplyStage<S>(loader.Weights(stage), loader.X(stage), params.k - k, sums);
+    }
     stage = stage + 1 == kStages ? 0 : stage + 1;
     if (k + kDepth == next_slice || k + kDepth >= end) {
       EndSlice<S>(total, sums);
@@ -224,10 +232,8 @@ __global__ void __launch_bounds__(kThreads) TileGemm(GemmParams params) {
     }
   }
 
-  const int lane = static_cast<int>(threadIdx.x) % 32;
-  const int warp = static_cast<int>(threadIdx.x) / 32;
-  const int64_t weight_row = n0 + warp % S::kWarpsAcross * S::kWarpWeights + lane / 4;
-  const int x_row = warp / S::kWarpsAcross * S::kWarpRows + lane % 4 * 2;
+  const int64_t weight_row = warp_weight_row + lane / 4;
+  const int x_row = warp_x_row + lane % 4 * 2;
   MOED_UNROLL
   for (int c = 0; c < S::kC; ++c) {
     MOED_UNROLL

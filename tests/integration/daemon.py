@@ -40,6 +40,13 @@ def wait_until(condition, what):
     raise AssertionError(f"waited {PATIENCE_SECONDS} s for {what}")
 
 
+def device_settings(model, flags):
+    """The processor, whatever the machine has, unless the flags are about devices."""
+    if model == "null" or {"--device", "--gpu-plugin"} & set(flags):
+        return {}
+    return {"MOED_DEVICE": "cpu"}
+
+
 class Daemon:
     """A moed process that listens on a port of its own choice. Use as a context manager."""
 
@@ -50,7 +57,7 @@ class Daemon:
             [MOED, "--model", model, "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0",
              "--port-file", port_file, *flags],
             stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace",
-            env={**os.environ, **(env or {})})
+            env={**os.environ, **device_settings(model, flags), **(env or {})})
         self.log = []
         self._reader = threading.Thread(target=self._read_log, daemon=True)
         self._reader.start()

@@ -69,6 +69,11 @@ TEST(NullModelTest, RefusesWhatMeansNothingWithoutAModel) {
   EXPECT_THAT(refusal([](DaemonOptions& o) { o.dtype = "float32"; }), HasSubstr("--dtype"));
   EXPECT_THAT(refusal([](DaemonOptions& o) { o.threads = 2; }), HasSubstr("--threads"));
   EXPECT_THAT(refusal([](DaemonOptions& o) { o.cpu_isa = "portable"; }), HasSubstr("--cpu-isa"));
+  EXPECT_THAT(refusal([](DaemonOptions& o) { o.device = "cuda"; }), HasSubstr("--device"));
+  EXPECT_THAT(refusal([](DaemonOptions& o) { o.deterministic = true; }),
+              HasSubstr("--deterministic"));
+  EXPECT_THAT(refusal([](DaemonOptions& o) { o.emulate_rank = "0/8"; }),
+              HasSubstr("--emulate-rank"));
   EXPECT_THAT(refusal([](DaemonOptions& o) { o.exchange = "gather"; }), HasSubstr("--exchange"));
   EXPECT_THAT(refusal([](DaemonOptions& o) { o.kv_cache_bytes = 1; }),
               HasSubstr("--kv-cache-size"));

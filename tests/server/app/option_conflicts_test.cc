@@ -43,7 +43,8 @@ TEST(OptionConflictsTest, TheNullModelNeedsNoDirectoryAndNothingToLoad) {
   EXPECT_TRUE(Parse({"--model=null", "--null-step-time=0.01"}).run);
   for (const char* flag :
        {"--load-format=dummy", "--dummy-seed=1", "--dtype=float32", "--cpu-isa=portable",
-        "--kv-cache-size=1GiB", "--capacity-factor=2", "--expert-token-statistics"}) {
+        "--kv-cache-size=1GiB", "--capacity-factor=2", "--expert-token-statistics", "--device=cpu",
+        "--gpu-plugin=p", "--gpu-device=1", "--deterministic", "--emulate-rank=0/8"}) {
     ExpectRefused({"--model=null", flag}, "means nothing with --model null");
   }
   ExpectRefused({"--model=null", "--dry-run"}, "--dry-run has nothing to tell of --model null");
@@ -54,6 +55,29 @@ TEST(OptionConflictsTest, WhatOnlyWorksWithAnotherFlag) {
   ExpectRefused({"--model=m", "--dummy-seed=1"}, "--dummy-seed needs --load-format dummy");
   ExpectRefused({"--model=m", "--rank-memory=1GiB"}, "--rank-memory needs --dry-run");
   EXPECT_TRUE(Parse({"--model=m", "--rank-memory=1GiB", "--dry-run"}).run);
+}
+
+TEST(OptionConflictsTest, WhatOnlyOneKindOfDeviceHas) {
+  ExpectRefused({"--model=m", "--device=cpu", "--gpu-plugin=p"},
+                "--gpu-plugin means nothing with --device cpu");
+  ExpectRefused({"--model=m", "--device=cpu", "--gpu-device=1"},
+                "--gpu-device means nothing with --device cpu");
+  ExpectRefused({"--model=m", "--device=cuda", "--cpu-isa=portable"},
+                "--cpu-isa means nothing with --device cuda");
+  ExpectRefused({"--model=m", "--device=cuda", "--threads=2"},
+                "--threads means nothing with --device cuda");
+  EXPECT_TRUE(Parse({"--model=m", "--gpu-plugin=p", "--gpu-device=1", "--threads=2"}).run);
+  EXPECT_TRUE(Parse({"--model=m", "--device=cpu", "--deterministic"}).run);
+}
+
+TEST(OptionConflictsTest, AnEmulatedRankIsOneOfItsGroupAndAlone) {
+  EXPECT_TRUE(Parse({"--model=m", "--emulate-rank=7/8"}).run);
+  for (const char* flag : {"--emulate-rank=8/8", "--emulate-rank=3", "--emulate-rank=-1/8",
+                           "--emulate-rank=a/b", "--emulate-rank=0/2000"}) {
+    ExpectRefused({"--model=m", flag}, "expected R/N with 0 <= R < N <= 1024");
+  }
+  ExpectRefused({"--model=m", "--emulate-rank=0/8", "--ranks=2"},
+                "--emulate-rank runs one rank alone");
 }
 
 TEST(OptionConflictsTest, OneAddressOnce) {
