@@ -36,7 +36,7 @@ function(moed_test name)
     # which AddressSanitizer reports; what is tested keeps them.
     if(MOED_SANITIZE MATCHES undefined)
       target_compile_options(${name} PRIVATE
-        -fno-sanitize=null,alignment,vptr,object-size,nonnull-attribute,returns-nonnull-attribute)
+        -fno-sanitize=null,alignment,object-size,nonnull-attribute,returns-nonnull-attribute)
     endif()
   else()
     target_compile_options(${name} PRIVATE $<$<CONFIG:Release>:-O1>)
