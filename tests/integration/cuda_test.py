@@ -18,9 +18,8 @@ HAS_DRIVER = os.path.exists("/dev/nvidiactl")
 # What a step of eight ranks on float32 cannot do without, over both exchanges.
 STEP_KERNELS = {
     "ChooseTokenKernel", "CombineKernel", "CountChoicesKernel", "EmbedKernel",
-    "GatherLongRowsKernel", "GatherShortRowsKernel", "GroupByExpertKernel",
-    "IndexStaticSlotsKernel", "LogSoftmaxKernel", "PlanSendKernel", "RmsNormKernel",
-    "RotaryCacheWriteKernel", "RouteKernel", "StreamGemm"}
+    "GatherShortRowsKernel", "GroupByExpertKernel", "IndexStaticSlotsKernel", "LogSoftmaxKernel",
+    "PlanSendKernel", "RmsNormKernel", "RotaryCacheWriteKernel", "RouteKernel", "StreamGemm"}
 
 
 def text_of(daemon, max_tokens=20):
@@ -51,7 +50,7 @@ class EmulatedDeviceTest(unittest.TestCase):
                 self.assertEqual(text_of(daemon), story)
                 self.assertEqual(
                     greedy(daemon, max_tokens=6, sampling={"repetition_penalty": 1.3}), drawn)
-                # Prompts of more rows than a step gathers.
+                # More rows than the exchange of static slots is taken for.
                 one(daemon, PROMPT * 8, stopping={"max_tokens": 1})
                 self.assertTrue(any("device: host emulation" in line for line in daemon.log),
                                 daemon.log)
