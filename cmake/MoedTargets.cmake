@@ -12,12 +12,12 @@ function(moed_library name)
   moed_unity(${name})
 endfunction()
 
-# moed_test(NAME SOURCES ... [ONE_THREAD ...] DEPS ... [TIMEOUT seconds] [TOGETHER]): one GoogleTest
-# program per folder of tests. In sources after ONE_THREAD no two threads meet: ThreadSanitizer, which
+# moed_test(NAME SOURCES ... [ONE_THREAD ...] DEPS ... [TIMEOUT seconds] [LABEL label] [TOGETHER]):
+# one GoogleTest program per folder of tests. In sources after ONE_THREAD no two threads meet: ThreadSanitizer, which
 # would see nothing in them, is spared them. TOGETHER: its tests run in one process, as one test of
-# ctest, which starts early.
+# ctest, which starts early. LABEL: ctest adds up the time of all tests with it.
 function(moed_test name)
-  cmake_parse_arguments(ARG "TOGETHER" "TIMEOUT" "SOURCES;ONE_THREAD;DEPS" ${ARGN})
+  cmake_parse_arguments(ARG "TOGETHER" "TIMEOUT;LABEL" "SOURCES;ONE_THREAD;DEPS" ${ARGN})
   if(NOT MOED_SANITIZE STREQUAL "thread")
     list(APPEND ARG_SOURCES ${ARG_ONE_THREAD})
   endif()
@@ -45,9 +45,9 @@ function(moed_test name)
   moed_unity(${name})
   if(ARG_TOGETHER)
     add_test(NAME ${name} COMMAND ${name})
-    set_tests_properties(${name} PROPERTIES TIMEOUT ${ARG_TIMEOUT} COST 1000)
+    set_tests_properties(${name} PROPERTIES TIMEOUT ${ARG_TIMEOUT} COST 1000 LABELS "${ARG_LABEL}")
   else()
     gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 60
-      PROPERTIES TIMEOUT ${ARG_TIMEOUT})
+      PROPERTIES TIMEOUT ${ARG_TIMEOUT} LABELS "${ARG_LABEL}")
   endif()
 endfunction()

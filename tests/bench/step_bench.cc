@@ -1,9 +1,12 @@
 // Times decode and prompt steps by batch and length, without engine or front end, on seeded
 // weights, and prints each beside its floor. Run by hand: moed_step_bench --help
+#include <unistd.h>
+
 #include <CLI/App.hpp>
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>
 #include <algorithm>
+#include <chrono>
 #include <cstdint>
 #include <cstdio>
 #include <memory>
@@ -14,6 +17,8 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
 #include "kernels/core/status.h"
 #include "kernels/core/thread_pool.h"
 #include "kernels/cpu/cpu_backend.h"
@@ -93,9 +98,9 @@ class Bench {
         std::max(*std::max_element(options_.batches.begin(), options_.batches.end()),
                  *std::max_element(options_.prompts.begin(), options_.prompts.end()));
     if (std::max(options_.context_tokens + 64, most_rows) > config_.max_positions) {
-      return absl::InvalidArgumentError(
-          "the model's context is shorter than --context + 64 or "
-          "a prompt");
+      return absl::InvalidArgumentError(absl::StrCat(
+          "the model's context is ", config_.max_positions, " tokens: --context + 64 is ",
+          options_.context_tokens + 64, ", the longest step ", most_rows));
     }
     ThreadWorkerGroupOptions group;
     group.config = config_;
@@ -113,11 +118,12 @@ class Bench {
     }
     MOED_RETURN_IF_ERROR(ChooseDevice(group));
     group_ = std::make_unique<ThreadWorkerGroup>(std::move(group));
-    MOED_ASSIGN_OR_RETURN(info_, group_->Start([](const RankProgress& progress) {
-      std::fprintf(stderr, "\r%-20s %3.0f %%", progress.phase, 100 * progress.fraction);
+    const bool shown = isatty(STDERR_FILENO) != 0;
+    MOED_ASSIGN_OR_RETURN(info_, group_->Start([shown](const RankProgress& progress) {
+      if (shown) std::fprintf(stderr, "\r%-20s %3.0f %%", progress.phase, 100 * progress.fraction);
       return true;
     }));
-    std::fprintf(stderr, "\n");
+    if (shown) std::fprintf(stderr, "\n");
     return absl::OkStatus();
   }
 

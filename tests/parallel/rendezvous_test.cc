@@ -16,7 +16,7 @@ namespace {
 
 using ::testing::HasSubstr;
 
-constexpr std::chrono::milliseconds kPatience{120'000};
+constexpr std::chrono::milliseconds kLongEnough{120'000};
 
 CollectiveCall Call(uint64_t step, int layer, const char* operation, bool lends_send = false) {
   CollectiveCall call;
@@ -53,7 +53,7 @@ class Arrivals {
 };
 
 TEST(Rendezvous, AnAbortTellsWhoEndedTheGroupAndWhereTheOthersWaited) {
-  Rendezvous rendezvous(3, kPatience);
+  Rendezvous rendezvous(3, kLongEnough);
   Arrivals first(rendezvous, {0, 1, 2}, Call(7, 1, "combine"));
   for (const absl::Status& status : first.Join()) EXPECT_TRUE(status.ok()) << status;
 
@@ -68,7 +68,7 @@ TEST(Rendezvous, AnAbortTellsWhoEndedTheGroupAndWhereTheOthersWaited) {
 }
 
 TEST(Rendezvous, AnAbortByTheOwnerNamesNoRank) {
-  Rendezvous rendezvous(2, kPatience);
+  Rendezvous rendezvous(2, kLongEnough);
   rendezvous.Abort(Rendezvous::kOwner, absl::CancelledError("shutting down"));
   Meeting meeting;
   EXPECT_EQ(rendezvous.Arrive(0, Call(1, 0, "combine"), meeting),
@@ -76,7 +76,7 @@ TEST(Rendezvous, AnAbortByTheOwnerNamesNoRank) {
 }
 
 TEST(Rendezvous, TheFirstFailureStays) {
-  Rendezvous rendezvous(2, kPatience);
+  Rendezvous rendezvous(2, kLongEnough);
   rendezvous.Abort(0, absl::InternalError("first"));
   rendezvous.Abort(1, absl::InternalError("second"));
   Meeting meeting;
@@ -95,7 +95,7 @@ TEST(Rendezvous, AnAbsentRankIsNamedWithThePlaceTheDeadlineAndWhoWaited) {
 }
 
 TEST(Rendezvous, ARankThatHasLeftFailsWhoeverComesToWaitForIt) {
-  Rendezvous rendezvous(2, kPatience);
+  Rendezvous rendezvous(2, kLongEnough);
   rendezvous.Leave(1);
   Meeting meeting;
   EXPECT_EQ(rendezvous.Arrive(0, Call(3, -1, "combine"), meeting),
@@ -104,7 +104,7 @@ TEST(Rendezvous, ARankThatHasLeftFailsWhoeverComesToWaitForIt) {
 }
 
 TEST(Rendezvous, ARankThatLeavesFreesThoseThatWaitForIt) {
-  Rendezvous rendezvous(3, kPatience);
+  Rendezvous rendezvous(3, kLongEnough);
   Arrivals waiting(rendezvous, {0, 1}, Call(3, 4, "combine"));
   AwaitWaiting(rendezvous, 2);
   rendezvous.Leave(2);
@@ -117,7 +117,7 @@ TEST(Rendezvous, ARankThatLeavesFreesThoseThatWaitForIt) {
 
 // Rank 0 lends memory that rank 1 still reads when the group fails.
 TEST(Rendezvous, AFailureReachesTheLenderOnlyAfterItsMemoryIsNoLongerRead) {
-  Rendezvous rendezvous(2, kPatience);
+  Rendezvous rendezvous(2, kLongEnough);
   std::atomic<bool> lender_was_told{false};
   std::thread lender([&] {
     Meeting meeting;
@@ -141,7 +141,7 @@ TEST(Rendezvous, AFailureReachesTheLenderOnlyAfterItsMemoryIsNoLongerRead) {
 }
 
 TEST(Rendezvous, MailsAloneNeedNoSecondRound) {
-  Rendezvous rendezvous(1, kPatience);
+  Rendezvous rendezvous(1, kLongEnough);
   Meeting meeting;
   ASSERT_TRUE(rendezvous.Arrive(0, Call(1, 0, "rows", false), meeting).ok());
   EXPECT_FALSE(meeting.must_depart);

@@ -30,7 +30,7 @@ TEST(ComputeDeviceTest, AutoTakesTheProcessorWhereThereIsNoPluginAndSaysWhy) {
 TEST(ComputeDeviceTest, CudaWithoutAPluginIsSomethingThatIsMissing) {
   const absl::Status status = ChooseDevice(WithoutPlugin("cuda")).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted) << status;
-  EXPECT_THAT(status.message(), StartsWith("--device cuda: "));
+  EXPECT_THAT(std::string(status.message()), StartsWith("--device cuda: "));
   EXPECT_THAT(status.message(), HasSubstr("no/such/plugin.so"));
 }
 
