@@ -198,13 +198,21 @@ class DockerfileTest(unittest.TestCase):
                     if origin:
                         self.assertIn(origin.group(1), self.stages)
                         program = "/".join(source.split("/")[-2:])
-                        self.assertIn(program, ("server/moed", "client/moedctl"))
+                        self.assertIn(program, ("server/moed", "client/moedctl", "cuda/libmoed_cuda.so"))
                     else:
                         self.assertTrue(os.path.exists(os.path.join(SOURCE_DIR, source)), source)
 
-    def test_both_targets_build_with_the_same_commands(self):
+    def test_the_builds_differ_by_the_plugin_alone(self):
         cpu, cuda = self.stages["build-cpu"], self.stages["build-cuda"]
-        self.assertEqual(cpu.instructions, cuda.instructions)
+        as_cpu = [(name, text.replace("MOED_CUDA=ON", "MOED_CUDA=OFF").replace(" moed_cuda", ""))
+                  for name, text in cuda.instructions]
+        self.assertNotEqual(cuda.instructions, cpu.instructions)
+        self.assertEqual(as_cpu, cpu.instructions)
+
+    def test_the_plugin_lies_where_the_program_looks(self):
+        copies = [copy for copy in self.images()["cuda"].all("COPY") if "libmoed_cuda.so" in copy]
+        self.assertEqual([copy.split()[-1] for copy in copies],
+                         ["/usr/local/lib/moed/libmoed_cuda.so"])
 
     def test_the_process_is_nobody(self):
         pod = Kustomization(BASE).pod["securityContext"]
