@@ -33,7 +33,7 @@ function(moed_without_cuda reason)
     "  ****************************************************************************\n"
     "  *  NO GPU SUPPORT IN THIS BUILD: libmoed_cuda.so is left out, because\n"
     "  *  ${reason}.\n"
-    "  *  `moed --device cuda` will fail. Install the CUDA toolkit (13.0 or later)\n"
+    "  *  `moed --device cuda` will fail. Install the CUDA toolkit (12.8 or later)\n"
     "  *  and configure anew, or say -DMOED_CUDA=OFF to be rid of this message.\n"
     "  ****************************************************************************\n")
 endfunction()
@@ -45,8 +45,8 @@ if(NOT CMAKE_CUDA_COMPILER)
   return()
 endif()
 find_package(CUDAToolkit)
-if(NOT TARGET CUDA::cudart_static OR NOT TARGET CUDA::cublasLt)
-  moed_without_cuda("the toolkit of ${CMAKE_CUDA_COMPILER} lacks cudart_static or cublasLt")
+if(NOT TARGET CUDA::cudart_static OR NOT TARGET CUDA::cublasLt OR NOT TARGET CUDA::nvtx3)
+  moed_without_cuda("the toolkit of ${CMAKE_CUDA_COMPILER} lacks cudart_static, cublasLt or nvtx3")
   return()
 endif()
 if(CUDAToolkit_VERSION VERSION_LESS 12.8)  # the first to know sm_100

@@ -31,6 +31,7 @@ void ReadFloats(const ConstTensorView& source, int64_t begin, int64_t count, flo
 }
 
 void WriteFloats(const float* values, int64_t begin, int64_t count, const TensorView& target) {
+  if (count == 0) return;  // pointers may be null then, which memcpy must not be given
   if (target.dtype() == DType::kFloat32) {
     std::memcpy(target.data<float>() + begin, values, static_cast<size_t>(count) * sizeof(float));
     return;

@@ -33,6 +33,7 @@ class GemmKernels::Impl {
       : memory_(memory), library_(std::move(library)), act_(act) {}
 
   absl::Status PrepareWorkspace(const WorkspaceLimits& limits);
+  int64_t WorkspaceBytes(const WorkspaceLimits& limits) const;
   absl::StatusOr<std::unique_ptr<LinearWeight>> PackLinear(CudaStream& stream,
                                                            absl::Span<const ConstTensorView> parts);
   absl::StatusOr<std::unique_ptr<ExpertWeight>> PackExpert(CudaStream& stream, ConstTensorView w1,
@@ -85,11 +86,21 @@ absl::Status GemmKernels::Impl::PrepareWorkspace(const WorkspaceLimits& limits) 
       Buffer library_memory,
       memory_.Allocate(MemoryKind::kWorkspace, LibraryWorkspaceBytes(limits, act_)));
   library_->SetWorkspace(std::move(library_memory));
+  // The replicated weights are packed by one rank for all, so this one may not have seen them.
+  linear_shapes_.insert({QkvWidth(limits), limits.hidden});
+  linear_shapes_.insert({limits.hidden, limits.num_heads * limits.head_dim});
+  linear_shapes_.insert({limits.vocab, limits.hidden});
   for (const WeightShape& shape : linear_shapes_) MOED_RETURN_IF_ERROR(PrepareLinear(shape));
   for (const auto& [ffn, hidden] : expert_shapes_) {
     MOED_RETURN_IF_ERROR(PrepareExpert(ffn, hidden));
   }
   return absl::OkStatus();
+}
+
+int64_t GemmKernels::Impl::WorkspaceBytes(const WorkspaceLimits& limits) const {
+  const bool has_library = library_ != nullptr;
+  return GemmWorkspaceBytes(limits, act_, has_library) +
+         (has_library ? LibraryWorkspaceBytes(limits, act_) : 0);
 }
 
 absl::Status GemmKernels::Impl::PrepareLinear(const WeightShape& shape) {
@@ -301,6 +312,10 @@ absl::StatusOr<std::unique_ptr<GemmKernels>> GemmKernels::Create(CudaMemory& mem
 
 absl::Status GemmKernels::PrepareWorkspace(const WorkspaceLimits& limits) {
   return impl_->PrepareWorkspace(limits);
+}
+
+int64_t GemmKernels::WorkspaceBytes(const WorkspaceLimits& limits) const {
+  return impl_->WorkspaceBytes(limits);
 }
 absl::StatusOr<std::unique_ptr<LinearWeight>> GemmKernels::PackLinear(
     CudaStream& stream, absl::Span<const ConstTensorView> parts) {

@@ -30,6 +30,12 @@ struct GemmWorkspace {
   int64_t library_pairs = 0;
 };
 
+// Outputs of the product that makes query, key and value.
+int64_t QkvWidth(const WorkspaceLimits& limits);
+
+// What MakeGemmWorkspace allocates.
+int64_t GemmWorkspaceBytes(const WorkspaceLimits& limits, DType act, bool has_library);
+
 // RESOURCE_EXHAUSTED where the limits need more than there is.
 absl::StatusOr<GemmWorkspace> MakeGemmWorkspace(CudaMemory& memory, const WorkspaceLimits& limits,
                                                 DType act, bool has_library);

@@ -111,7 +111,7 @@ __global__ void __launch_bounds__(kMaxRowThreads, kPlaceFindersPerSm)
 LaunchError LaunchLogSoftmax(const LaunchContext& context, const LogSoftmaxParams& params) {
   // The number of threads decides the order of the sums, so it is the same with a top and without.
   unsigned threads = ThreadsForVocab(params.vocab);
-  constexpr int64_t kStatic = sizeof(PlaceFinderShared) + sizeof(uint64_t) * kMaxTopTokens + 64;
+  constexpr int64_t kStatic = sizeof(PlaceFinderShared) + sizeof(uint64_t) * kMaxTopTokens + 128;
   while (threads > 64 && PlaceColumnBytes(threads) + kStatic > context.max_shared_bytes_per_block) {
     threads = (threads / 2 + 31) / 32 * 32;
   }

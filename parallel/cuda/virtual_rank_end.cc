@@ -72,7 +72,11 @@ absl::Status VirtualRankEnd::Exchange(CudaStream& stream, CollectiveCall call, v
   // The others' streams read it, after this call too; and the counts are the caller's own.
   call.lends_send = true;
   AbortOnError(stream, state_->api.record_event(RankState(rank_).ready, stream.handle()));
-  MOED_RETURN_IF_ERROR(Arrive(call));
+  if (absl::Status status = Arrive(call); !status.ok()) {
+    // Who met before the failure may copy from here; an event not recorded since costs nothing.
+    WaitForDone(stream);
+    return status;
+  }
   CopyPieces(stream, recv);
   AbortOnError(stream, state_->api.record_event(RankState(rank_).done, stream.handle()));
   failure_ = Depart();
@@ -121,6 +125,13 @@ void VirtualRankEnd::WaitForReaders(CudaStream& stream) {
   for (int reader = 0; reader < num_ranks_; ++reader) {
     if (reader == rank_ || PieceBytes(own, reader) == 0) continue;
     AbortOnError(stream, state_->api.wait_event(stream.handle(), RankState(reader).done));
+  }
+}
+
+void VirtualRankEnd::WaitForDone(CudaStream& stream) {
+  for (int peer = 0; peer < num_ranks_; ++peer) {
+    if (peer == rank_) continue;
+    AbortOnError(stream, state_->api.wait_event(stream.handle(), RankState(peer).done));
   }
 }
 

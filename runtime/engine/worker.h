@@ -59,12 +59,12 @@ struct WorkerParts {
 // tokens that penalties look back at.
 class Worker {
  public:
-  // Device memory that Create takes, by MemoryKind; weights and workspace are 0: those are loaded
-  // elsewhere, and the backend's own business. At most kUncountableBytes each. INVALID_ARGUMENT as
-  // TokenDispatcher::ExchangeBytes.
+  // Device memory that Create takes on such a backend, by MemoryKind; weights are 0, as they are
+  // loaded elsewhere. At most kUncountableBytes each. INVALID_ARGUMENT as
+  // TokenDispatcher::ExchangeBytes and Backend::WorkspaceBytes.
   static absl::StatusOr<std::vector<int64_t>> MemoryBytes(const ModelConfig& config,
                                                           const ExpertPlacement& placement,
-                                                          DType activation,
+                                                          const Backend& backend,
                                                           const WorkerLimits& limits);
 
   // Allocates everything; RESOURCE_EXHAUSTED when the device has not enough.
@@ -79,7 +79,6 @@ class Worker {
  private:
   Worker(const WorkerParts& parts, const WorkerLimits& limits);
   absl::Status Allocate();
-  absl::Status PrepareWorkspace();
   // Takes the batch into the slots.
   void Admit(const RankBatch& batch);
   RankResult CollectResult(const RankBatch& batch);
@@ -87,8 +86,6 @@ class Worker {
   const WorkerParts parts_;
   const WorkerLimits limits_;
   RankSlots slots_;
-  std::unique_ptr<Stream> stream_;
-  std::unique_ptr<StreamTimer> timer_;  // of a step
   std::unique_ptr<KvCache> kv_cache_;
   std::unique_ptr<Activations> activations_;
   std::unique_ptr<TokenDispatcher> dispatcher_;
@@ -97,6 +94,9 @@ class Worker {
   std::unique_ptr<RankSampler> sampler_;
   std::unique_ptr<RankPromptScorer> scorer_;
   std::unique_ptr<RankRouting> routing_;
+  std::unique_ptr<StreamTimer> timer_;  // of a step
+  // Destroyed first, which waits for it: after a step that failed it still uses what is above.
+  std::unique_ptr<Stream> stream_;
 };
 
 }  // namespace moed

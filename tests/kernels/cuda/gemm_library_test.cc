@@ -83,6 +83,19 @@ TEST_P(GemmLibraryTest, AWeightThatAnotherBackendPackedFindsItsAlgorithmOnce) {
   EXPECT_EQ(Calls("multiply"), 3);
 }
 
+TEST_P(GemmLibraryTest, ReplicatedWeightsThatAnotherRankPackedArePreparedToo) {
+  const WorkspaceLimits limits = SmallLimits();
+  const Tensor head = Tensor::Random(act(), {limits.vocab, limits.hidden}, 4);
+  const std::unique_ptr<LinearWeight> packed = Pack(*library_, head);
+  const auto other = MakeKernels(&cuda_host::HostGemmApi(), false);
+  ASSERT_TRUE(other->PrepareWorkspace(limits).ok());
+  cuda_host::ResetGemmCallCounts();
+  Linear(*other, Tensor::Random(act(), {100, limits.hidden}, 1), *packed,
+         Tensor::Random(DType::kFloat32, {100, limits.vocab}, 3), false);
+  EXPECT_EQ(Calls("find_algorithms"), 0);
+  EXPECT_EQ(Calls("multiply"), 1);
+}
+
 TEST_P(GemmLibraryTest, WeightsPackedBeforeTheWorkspaceArePreparedWithIt) {
   ASSERT_TRUE(library_->PrepareWorkspace(SmallLimits()).ok());
   EXPECT_GT(Calls("find_algorithms"), 0);

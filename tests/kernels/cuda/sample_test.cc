@@ -50,7 +50,7 @@ TEST_F(SampleTest, TokensAreTheReferencesOverRandomRows) {
 // Blocks of 32 to 512 threads, and rows that end anywhere within their stride.
 TEST_F(SampleTest, TokensAreTheReferencesForVocabulariesOfEverySize) {
   uint64_t seed = 0;
-  for (const int64_t vocab : {31, 32, 33, 1023, 1024, 1025, 2048, 5000, 16385, 32000}) {
+  for (const int64_t vocab : {31, 32, 33, 1023, 1024, 1025, 2048, 5000, 7000, 8192, 16385, 32000}) {
     std::vector<SamplingRow> rows = {Row(0), Row(1), Row(0.8F, 50, 0.9F), Row(1.5F, 0, 0.95F)};
     rows.push_back(Row(1, 0, 1, 0.02F));
     rows.back().typical_p = 0.9F;
