@@ -23,7 +23,7 @@ class FmaRows {
   __device__ explicit FmaRows(float* scratch)
       : query_(scratch), tile_weights_(scratch + kRows * kDim) {}
 
-  __device__ void Start(const RowTile& tile) {
+  __device__ void Start(const QueryTile& tile) {
     __syncwarp();
     MOED_UNROLL
     for (int r = 0; r < kRows; ++r) {
@@ -123,7 +123,7 @@ class FmaRows {
   }
 
   template <typename Element, typename Statistics>
-  __device__ void ForEach(const RowTile& tile, Element element, Statistics statistics) const {
+  __device__ void ForEach(const QueryTile& tile, Element element, Statistics statistics) const {
     MOED_UNROLL
     for (int r = 0; r < kRows; ++r) {
       const int row = tile.first_row + r;

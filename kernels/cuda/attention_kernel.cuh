@@ -37,7 +37,7 @@ struct AttentionShape {
   static constexpr int64_t kTileBytes = 2 * kTileTokens * Rows::kPitch * sizeof(Element);
   static constexpr int kWarps = kSplit ? 1 : (kTileBytes <= 48 * 1024 ? 4 : 2);
   static constexpr int kThreads = kWarps * kWarpSize;
-  static constexpr int kStages = kSplit && kTileBytes <= 48 * 1024 ? 3 : 2;
+  static constexpr int kStages = kSplit && kTileBytes <= 32 * 1024 ? 3 : 2;
   static constexpr int kMinBlocks =
       kSplit ? 4 : (Rows::kDim <= 64 ? 3 : (Rows::kDim <= 128 ? 2 : 1));
   using Tiles = TileStream<Element, Rows::kDim, Rows::kPitch, kStages, kThreads>;
@@ -58,7 +58,7 @@ class WarpAttention {
   __device__ WarpAttention(const PagedAttentionParams& params, float* shared)
       : params_(params), totals_(shared + Rows::kScratchFloats), rows_(shared) {}
 
-  __device__ void Start(const RowTile& tile) {
+  __device__ void Start(const QueryTile& tile) {
     range_ = RangeOf(tile, Rows::kRows);
     rows_.Start(tile);
     rows_.StartPiece();
@@ -81,12 +81,12 @@ class WarpAttention {
     rows_.StartPiece();
   }
 
-  __device__ void StoreTotals(const RowTile& tile) {
+  __device__ void StoreTotals(const QueryTile& tile) {
     rows_.TakeTotals(totals_);
     StoreOut(tile);
   }
 
-  __device__ void StorePiece(const RowTile& tile, int64_t first_partial, int piece) {
+  __device__ void StorePiece(const QueryTile& tile, int64_t first_partial, int piece) {
     rows_.FinishPiece();
     if (first_partial < 0) {
       StoreOut(tile);
@@ -106,7 +106,7 @@ class WarpAttention {
   }
 
  private:
-  __device__ void StoreOut(const RowTile& tile) {
+  __device__ void StoreOut(const QueryTile& tile) {
     rows_.ForEach(
         tile,
         [&](int row, int d, float sum, float weights) {
@@ -144,7 +144,7 @@ __device__ __forceinline__ void RunAttention(const PagedAttentionParams& params)
   Work work;
   for (int64_t round = 0; cursor.Find(WorkIndex(round) / params.num_kv_heads, work); ++round) {
     const auto kv_head = static_cast<int>(WorkIndex(round) % params.num_kv_heads);
-    RowTile rows{params, work.chunk, work.first_row, kv_head};
+    QueryTile rows{params, work.chunk, work.first_row, kv_head};
     PositionRange range = RangeOf(rows, kTileRows).any;
     if (Shape::kSplit) {
       const int begin = work.piece * kPieceTokens;

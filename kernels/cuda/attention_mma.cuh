@@ -81,7 +81,8 @@ class MmaRows {
 
   __device__ explicit MmaRows(float* /*scratch*/) {}
 
-  __device__ void Start(const RowTile& tile) {
+  __device__ void Start(const QueryTile& tile) {
+    MOED_UNROLL
     for (int half = 0; half < 2; ++half) {
       const int row = RowOf(tile, half);
       const bool exists = row < tile.num_rows();
@@ -152,6 +153,7 @@ class MmaRows {
 
   // Each lane has summed the weights of its own columns only.
   __device__ void FinishPiece() {
+    MOED_UNROLL
     for (int half = 0; half < 2; ++half) {
       weights_[half] += __shfl_xor_sync(kAllLanes, weights_[half], 1);
       weights_[half] += __shfl_xor_sync(kAllLanes, weights_[half], 2);
@@ -167,6 +169,7 @@ class MmaRows {
 
   __device__ void JoinPiece(float* totals) {
     JoinFactors factors[2];
+    MOED_UNROLL
     for (int half = 0; half < 2; ++half) {
       factors[half] = JoinLargest(total_largest_[half], largest_[half]);
       total_weights_[half] = Join(total_weights_[half], weights_[half], factors[half]);
@@ -180,6 +183,7 @@ class MmaRows {
 
   // The totals in the place of the piece.
   __device__ void TakeTotals(const float* totals) {
+    MOED_UNROLL
     for (int half = 0; half < 2; ++half) {
       largest_[half] = total_largest_[half];
       weights_[half] = total_weights_[half];
@@ -191,7 +195,7 @@ class MmaRows {
   // element(row, dimension, sum, weights) for all sums of the rows that exist, and
   // statistics(row, largest, weights) once for each of these.
   template <typename Element, typename Statistics>
-  __device__ void ForEach(const RowTile& tile, Element element, Statistics statistics) const {
+  __device__ void ForEach(const QueryTile& tile, Element element, Statistics statistics) const {
     MOED_UNROLL
     for (int half = 0; half < 2; ++half) {
       const int row = RowOf(tile, half);
@@ -210,7 +214,7 @@ class MmaRows {
  private:
   __device__ static int Lane() { return static_cast<int>(threadIdx.x) % kWarpSize; }
   __device__ static int Pair() { return Lane() % 4; }
-  __device__ static int RowOf(const RowTile& tile, int half) {
+  __device__ static int RowOf(const QueryTile& tile, int half) {
     return tile.first_row + Lane() / 4 + 8 * half;
   }
 
@@ -238,6 +242,7 @@ class MmaRows {
       factor[half] = JoinLargest(largest_[half], largest[half]).keep;
     }
     if (__any_sync(kAllLanes, factor[0] != 1.0F || factor[1] != 1.0F) == 0) return;
+    MOED_UNROLL
     for (int half = 0; half < 2; ++half) {
       weights_[half] = __fmul_rn(weights_[half], factor[half]);
     }

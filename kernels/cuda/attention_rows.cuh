@@ -59,7 +59,7 @@ __device__ __forceinline__ float Normalised(float sum, float weights) {
 }
 
 // The rows [first_row, first_row + tile) of a chunk for one group of heads.
-struct RowTile {
+struct QueryTile {
   const PagedAttentionParams& params;
   const Chunk& chunk;
   int first_row = 0;
@@ -90,7 +90,7 @@ struct TileRange {
   PositionRange all;
 };
 
-__device__ __forceinline__ TileRange RangeOf(const RowTile& tile, int tile_rows) {
+__device__ __forceinline__ TileRange RangeOf(const QueryTile& tile, int tile_rows) {
   const int num_rows = tile.num_rows();
   if (tile.first_row >= num_rows) return {};
   const int end = tile.first_row + tile_rows;

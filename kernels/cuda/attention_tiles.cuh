@@ -100,18 +100,44 @@ class TileStream {
   __device__ void FetchUnits(T* to, const int* cache_rows) {
     constexpr int kUnit = 16 / static_cast<int>(sizeof(T));
     constexpr int kUnits = kDim / kUnit;  // of a row
+    if constexpr (kThreads % kUnits == 0) {
+      // A thread's unit stays the same, and its rows are at fixed distances: no branch from copy to
+      // copy, and the cache rows of several are read ahead of them.
+      constexpr int kRowsAtOnce = kThreads / kUnits;
+      constexpr int kCopies = (kTileTokens + kRowsAtOnce - 1) / kRowsAtOnce;
+      constexpr int kBatch = kCopies < 4 ? kCopies : 4;
+      static_assert(kCopies % kBatch == 0);
+      const int d = Thread() % kUnits * kUnit;
+      const int first_row = Thread() / kUnits;
+      if (d >= params_.head_dim || first_row >= kTileTokens) return;
+      T* const place = to + first_row * kPitch + d;
 #if defined(__CUDACC__)
-#pragma unroll 4  // enough under way at once, in few registers
+#pragma unroll 1
 #endif
-    for (int i = 0; i < kTileTokens * kUnits; i += kThreads) {
-      const int row = (i + Thread()) / kUnits;
-      const int d = (i + Thread()) % kUnits * kUnit;
-      if (row >= kTileTokens || d >= params_.head_dim) continue;
-      const int cache_row = cache_rows[row];
-      const int64_t from = cache_row < 0 ? 0 : Element(cache_row, d);
-      CopyAsync16(to + row * kPitch + d, KeyCache() + from, cache_row >= 0);
-      CopyAsync16(to + kTileElements + row * kPitch + d, ValueCache() + from, cache_row >= 0);
+      for (int c = 0; c < kCopies; c += kBatch) {
+        int rows[kBatch];
+        MOED_UNROLL
+        for (int i = 0; i < kBatch; ++i) rows[i] = cache_rows[first_row + (c + i) * kRowsAtOnce];
+        MOED_UNROLL
+        for (int i = 0; i < kBatch; ++i) {
+          CopyUnit(place + (c + i) * kRowsAtOnce * kPitch, rows[i], d);
+        }
+      }
+    } else {
+      for (int i = Thread(); i < kTileTokens * kUnits; i += kThreads) {
+        const int row = i / kUnits;
+        const int d = i % kUnits * kUnit;
+        if (d < params_.head_dim) CopyUnit(to + row * kPitch + d, cache_rows[row], d);
+      }
     }
+  }
+
+  // Of a key, and of the value beside it.
+  __device__ __forceinline__ void CopyUnit(T* to, int cache_row, int d) {
+    const bool valid = cache_row >= 0;
+    const int64_t from = Element(valid ? cache_row : 0, d);
+    CopyAsync16(to, KeyCache() + from, valid);
+    CopyAsync16(to + kTileElements, ValueCache() + from, valid);
   }
 
   __device__ void FetchElements(T* to, const int* cache_rows) {

@@ -272,7 +272,11 @@ LaunchError LaunchTile(const LaunchContext& context, const GemmParams& params) {
 
 template <typename T, bool kAligned>
 LaunchError LaunchAligned(const LaunchContext& context, const GemmParams& params) {
-  const int64_t rows = WindowRows(params);
+  // Experts' rows do not fall evenly; a second tile of an expert finds its weights in the
+  // second-level cache. The bits do not depend on the tile.
+  const int64_t window = WindowRows(params);
+  const int64_t spread = 2 * RowsPerGroup(params);
+  const int64_t rows = window < spread ? window : spread;
   if (rows <= 8) return LaunchTile<T, 1, 1, kAligned>(context, params);
   if constexpr (sizeof(T) == sizeof(float)) {
     return LaunchTile<T, 1, 2, kAligned>(context, params);

@@ -54,7 +54,7 @@ using MiddleShape = Shape<128, 64, 4>;
 using SmallShape = Shape<128, 32, 4>;
 
 __device__ __forceinline__ int PieceAt(int row, int piece) {
-  return row * kPieces + (piece ^ (row % 2 * 4));
+  return row * kPieces + (piece ^ ((row & 1) << 2));  // so that constant rows fold into addresses
 }
 
 // Copies the tiles of one block, stage by stage.

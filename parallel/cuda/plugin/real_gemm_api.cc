@@ -82,6 +82,11 @@ GemmError FindAlgorithms(void* handle, const GemmShape& shape, int64_t max_works
   const auto workspace = static_cast<uint64_t>(max_workspace_bytes);
   product.Note(cublasLtMatmulPreferenceSetAttribute(
       &preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &workspace, sizeof(workspace)));
+  // Parts of a split K meet in float32; the other schemes would round each to the output's type.
+  constexpr uint32_t kReductions =
+      CUBLASLT_REDUCTION_SCHEME_NONE | CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
+  product.Note(cublasLtMatmulPreferenceSetAttribute(
+      &preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &kReductions, sizeof(kReductions)));
   for (const cublasLtMatmulPreferenceAttributes_t alignment :
        {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
         CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES}) {
@@ -111,7 +116,7 @@ bool IsUsable(void* handle, const GemmShape& shape, const GemmAlgorithm& algorit
   Product product(shape);
   if (product.error != CUBLAS_STATUS_SUCCESS) return false;
   const cublasLtMatmulAlgo_t algo = AlgorithmOf(algorithm);
-  cublasLtMatmulHeuristicResult_t result;
+  cublasLtMatmulHeuristicResult_t result = {};  // whether the state is written is not promised
   const cublasStatus_t status =
       cublasLtMatmulAlgoCheck(AsHandle(handle), &product.operation, &product.weight, &product.x,
                               &product.out, &product.out, &algo, &result);
