@@ -193,8 +193,8 @@ TEST_P(VirtualRanks, ManyExchangesMayBeEnqueuedBeforeAnyHasRun) {
       const Numbers numbers = device.Get(received[static_cast<size_t>(step)]);
       for (size_t i = 0; i < numbers.size(); ++i) {
         const int rank = static_cast<int>(i) / static_cast<int>(kSize);
-        const int byte = rank * kSteps % 200 + step;
-        EXPECT_EQ(numbers[i], 0x0101010101010101 * byte)
+        const auto byte = static_cast<uint64_t>(rank * kSteps % 200 + step);
+        EXPECT_EQ(static_cast<uint64_t>(numbers[i]), 0x0101010101010101U * byte)
             << "step " << step << ", from rank " << rank << ", at rank " << communicator.rank();
       }
     }

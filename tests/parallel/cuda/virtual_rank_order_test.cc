@@ -20,7 +20,9 @@ constexpr int64_t kSize = 4;
 constexpr int kSent[] = {0x11, 0x22};  // by rank: every byte
 constexpr int kOverwritten = 0xEE;
 
-int64_t NumberOf(int byte) { return 0x0101010101010101 * byte; }
+int64_t NumberOf(int byte) {
+  return static_cast<int64_t>(0x0101010101010101U * static_cast<uint64_t>(byte));
+}
 
 // Which waits of a stream for an event of a group do nothing. A group makes its events rank by
 // rank, 'ready' before 'done'.

@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -192,6 +193,8 @@ block-size = 8
 max-sequences = 5
 max-batched-tokens = 6
 no-prefix-cache = true
+device = "cpu"
+deterministic = true
 priority-ageing = 0.1
 capacity-factor = 1.25
 max-experts-per-token = 4
@@ -243,11 +246,31 @@ rank-memory = "80GiB"
   AddEngineOptions(table, options);
   AddServiceOptions(table, options);
   for (const Option& option : table.options()) {
-    // Of the null model; TLS of an admin port that is not there.
-    if (option.name == "null-step-time" || option.name == "admin-tls") continue;
+    // Of the null model; TLS of an admin port that is not there; of GPUs, below.
+    static const std::set<std::string> elsewhere = {"null-step-time", "admin-tls", "gpu-plugin",
+                                                    "gpu-device", "emulate-rank"};
+    if (elsewhere.contains(option.name)) continue;
     EXPECT_THAT(first.text, HasSubstr("\n" + option.name + " = ")) << option.name;
     EXPECT_THAT(first.text, Not(HasSubstr("\n" + option.name + " = " + option.toml() + "  #")));
   }
+}
+
+TEST_F(SettingsTest, WhatIsPrintedOfAGpuReadsBack) {
+  Write(R"(model = "m"
+device = "cuda"
+gpu-plugin = "p"
+gpu-device = 2
+emulate-rank = "1/8"
+)");
+  const ParsedCommandLine first = Parse({"--print-config"});
+  ASSERT_EQ(first.exit_code, kExitOk) << first.text;
+  for (const char* setting : {"device = \"cuda\"  # file", "gpu-plugin = \"p\"  # file",
+                              "gpu-device = 2  # file", "emulate-rank = \"1/8\"  # file"}) {
+    EXPECT_THAT(first.text, HasSubstr(setting));
+  }
+  Write(first.text);
+  const ParsedCommandLine second = Parse({"--print-config"});
+  EXPECT_EQ(second.text, absl::StrReplaceAll(first.text, {{"  # default", "  # file"}}));
 }
 
 // Defaults that are written out are as good as those that are not.
