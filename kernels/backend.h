@@ -318,7 +318,11 @@ class Backend {
   virtual absl::StatusOr<Buffer> AllocateStaging(int64_t bytes) = 0;
   // Bytes allocated so far on behalf of `kind`, packed weights included.
   virtual int64_t allocated_bytes(MemoryKind kind) const = 0;
+  // Takes kWorkspace for calls within the limits; INVALID_ARGUMENT where it cannot serve them.
   virtual absl::Status PrepareWorkspace(const WorkspaceLimits& limits) = 0;
+  // What PrepareWorkspace would take, or its INVALID_ARGUMENT; the largest int64_t where that is
+  // too much to count. Allocates nothing.
+  virtual absl::StatusOr<int64_t> WorkspaceBytes(const WorkspaceLimits& limits) const = 0;
 
   virtual std::unique_ptr<Stream> CreateStream() = 0;
   // Blocks until the stream has run all that was enqueued; the first error of any of it.

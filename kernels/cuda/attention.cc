@@ -79,16 +79,19 @@ Ways WaysOf(const PagedAttentionParams& params) {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<PagedAttentionKernels>> PagedAttentionKernels::Create(
-    CudaMemory& memory, const WorkspaceLimits& limits) {
+absl::StatusOr<int64_t> PagedAttentionKernels::ScratchBytes(const WorkspaceLimits& limits) {
   MOED_RETURN_IF_ERROR(CheckSizes(limits.head_dim, limits.max_context_tokens));
   const int64_t pieces = BlocksFor(limits.max_context_tokens, kPieceTokens);
   const int64_t partials =
       pieces <= 1 ? 0 : std::min(kMaxPartials, std::min(limits.max_rows, kMaxPartials) * pieces);
-  MOED_ASSIGN_OR_RETURN(
-      Buffer scratch, memory.Allocate(MemoryKind::kWorkspace,
-                                      partials * PartialFloats(limits.num_heads, limits.head_dim) *
-                                          static_cast<int64_t>(sizeof(float))));
+  return partials * PartialFloats(limits.num_heads, limits.head_dim) *
+         static_cast<int64_t>(sizeof(float));
+}
+
+absl::StatusOr<std::unique_ptr<PagedAttentionKernels>> PagedAttentionKernels::Create(
+    CudaMemory& memory, const WorkspaceLimits& limits) {
+  MOED_ASSIGN_OR_RETURN(const int64_t bytes, ScratchBytes(limits));
+  MOED_ASSIGN_OR_RETURN(Buffer scratch, memory.Allocate(MemoryKind::kWorkspace, bytes));
   return std::unique_ptr<PagedAttentionKernels>(new PagedAttentionKernels(std::move(scratch)));
 }
 

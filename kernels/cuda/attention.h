@@ -25,6 +25,8 @@ class PagedAttentionKernels {
   // more come together, the rest is not split. INVALID_ARGUMENT for a head_dim above kMaxHeadDim.
   static absl::StatusOr<std::unique_ptr<PagedAttentionKernels>> Create(
       CudaMemory& memory, const WorkspaceLimits& limits);
+  // The scratch that Create takes, or its INVALID_ARGUMENT.
+  static absl::StatusOr<int64_t> ScratchBytes(const WorkspaceLimits& limits);
 
   // As Backend::PagedAttention; errors are noted on the stream.
   void Run(CudaStream& stream, const PagedAttentionArgs& args);

@@ -1,6 +1,8 @@
 #include "kernels/cuda/cuda_backend_impl.h"
 
+#include <algorithm>
 #include <cstddef>
+#include <limits>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -72,6 +74,19 @@ absl::Status CudaBackend::PrepareWorkspace(const WorkspaceLimits& limits) {
   MOED_ASSIGN_OR_RETURN(attention_, PagedAttentionKernels::Create(memory_, limits));
   MOED_ASSIGN_OR_RETURN(sampling_, SamplingKernels::Create(memory_, limits));
   return pack_stream_->Synchronize();
+}
+
+absl::StatusOr<int64_t> CudaBackend::WorkspaceBytes(const WorkspaceLimits& limits) const {
+  MOED_RETURN_IF_ERROR(CheckLimits(limits));
+  // Beyond this the sizes below could overflow, and a weight is more than a device holds.
+  constexpr int64_t kLargest = int64_t{1} << 24;
+  if (std::max({limits.max_rows, limits.max_logit_rows, limits.hidden, limits.ffn, limits.vocab,
+                limits.num_heads, limits.num_kv_heads, limits.num_experts, limits.top_k}) >
+      kLargest) {
+    return std::numeric_limits<int64_t>::max();
+  }
+  MOED_ASSIGN_OR_RETURN(const int64_t attention_bytes, PagedAttentionKernels::ScratchBytes(limits));
+  return gemm_->WorkspaceBytes(limits) + attention_bytes + SamplingKernels::ScratchBytes(limits);
 }
 
 std::unique_ptr<Stream> CudaBackend::CreateStream() {

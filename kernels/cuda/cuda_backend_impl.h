@@ -34,6 +34,7 @@ class CudaBackend final : public Backend {
   absl::StatusOr<Buffer> AllocateStaging(int64_t bytes) override;
   int64_t allocated_bytes(MemoryKind kind) const override;
   absl::Status PrepareWorkspace(const WorkspaceLimits& limits) override;
+  absl::StatusOr<int64_t> WorkspaceBytes(const WorkspaceLimits& limits) const override;
   std::unique_ptr<Stream> CreateStream() override;
   absl::Status Synchronize(Stream& stream) override;
   void CopyToDevice(Stream& stream, ConstTensorView host, TensorView device) override;

@@ -27,6 +27,8 @@ class GemmKernels {
 
   // Scratch and the library's own workspace (MemoryKind::kWorkspace) for calls within the limits.
   absl::Status PrepareWorkspace(const WorkspaceLimits& limits);
+  // What PrepareWorkspace takes.
+  int64_t WorkspaceBytes(const WorkspaceLimits& limits) const;
 
   // As Backend's. Parts lie in host or device memory; the stream has run when they return.
   absl::StatusOr<std::unique_ptr<LinearWeight>> PackLinear(CudaStream& stream,

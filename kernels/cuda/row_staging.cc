@@ -179,7 +179,7 @@ absl::StatusOr<std::unique_ptr<RowStaging>> RowStaging::Create(CudaMemory& memor
 }
 
 absl::Status RowStaging::Allocate(CudaMemory& memory) {
-  const int64_t bytes = words_offset() + kListWords * int64_t{sizeof(uint32_t)};
+  const int64_t bytes = DeviceBytes(max_rows_);
   MOED_ASSIGN_OR_RETURN(device_, memory.Allocate(MemoryKind::kWorkspace, bytes));
   for (Half& half : halves_) {
     MOED_ASSIGN_OR_RETURN(half.memory, memory.AllocatePinned(bytes));
@@ -196,12 +196,16 @@ RowStaging::~RowStaging() {
   }
 }
 
-int64_t RowStaging::pieces_offset() const {
-  return max_rows_ * static_cast<int64_t>(sizeof(SampledRow));
+int64_t RowStaging::DeviceBytes(int64_t max_rows) {
+  return WordsOffset(max_rows) + kListWords * int64_t{sizeof(uint32_t)};
 }
 
-int64_t RowStaging::words_offset() const {
-  return pieces_offset() + max_rows_ * static_cast<int64_t>(sizeof(TokenListPiece));
+int64_t RowStaging::PiecesOffset(int64_t max_rows) {
+  return max_rows * static_cast<int64_t>(sizeof(SampledRow));
+}
+
+int64_t RowStaging::WordsOffset(int64_t max_rows) {
+  return PiecesOffset(max_rows) + max_rows * static_cast<int64_t>(sizeof(TokenListPiece));
 }
 
 const SampledRow* RowStaging::rows() const {

@@ -25,6 +25,8 @@ class RowStaging {
  public:
   // For at most max_rows rows a call.
   static absl::StatusOr<std::unique_ptr<RowStaging>> Create(CudaMemory& memory, int64_t max_rows);
+  // Device memory that Create takes.
+  static int64_t DeviceBytes(int64_t max_rows);
   ~RowStaging();
   RowStaging(const RowStaging&) = delete;
   RowStaging& operator=(const RowStaging&) = delete;
@@ -52,8 +54,10 @@ class RowStaging {
 
   RowStaging(const CudaApi& api, int64_t max_rows);
   absl::Status Allocate(CudaMemory& memory);
-  int64_t pieces_offset() const;
-  int64_t words_offset() const;
+  int64_t pieces_offset() const { return PiecesOffset(max_rows_); }
+  int64_t words_offset() const { return WordsOffset(max_rows_); }
+  static int64_t PiecesOffset(int64_t max_rows);
+  static int64_t WordsOffset(int64_t max_rows);
 
   const CudaApi& api_;
   const int64_t max_rows_;

@@ -19,6 +19,22 @@ static_assert(kMaxLogprobs <= kMaxTopTokens);
 constexpr int64_t kMaxRowsAtOnce = 1024;
 constexpr int64_t kMaxKeyBytes = int64_t{64} << 20;
 
+struct Sizes {
+  int64_t rows = 0;           // at once
+  int64_t adjusted_rows = 0;  // of them, with lists
+  int64_t key_bytes = 0;
+};
+
+Sizes SizesOf(const WorkspaceLimits& limits) {
+  Sizes sizes;
+  if (limits.max_logit_rows == 0 || limits.vocab == 0) return sizes;
+  sizes.rows = std::min(limits.max_logit_rows, kMaxRowsAtOnce);
+  const int64_t row_bytes = limits.vocab * static_cast<int64_t>(sizeof(uint32_t));
+  sizes.adjusted_rows = std::clamp<int64_t>(kMaxKeyBytes / row_bytes, 1, sizes.rows);
+  sizes.key_bytes = sizes.adjusted_rows * row_bytes;
+  return sizes;
+}
+
 bool IsDrawn(const SamplingRow& row) { return row.temperature > 0; }
 
 }  // namespace
@@ -29,13 +45,12 @@ class SamplingKernels::Impl {
                                                       const WorkspaceLimits& limits) {
     auto impl = std::make_unique<Impl>();
     impl->max_vocab_ = limits.vocab;
-    if (limits.max_logit_rows == 0 || limits.vocab == 0) return impl;
-    impl->max_rows_ = std::min(limits.max_logit_rows, kMaxRowsAtOnce);
-    const int64_t row_bytes = limits.vocab * static_cast<int64_t>(sizeof(uint32_t));
-    impl->max_adjusted_rows_ = std::clamp<int64_t>(kMaxKeyBytes / row_bytes, 1, impl->max_rows_);
-    MOED_ASSIGN_OR_RETURN(impl->staging_, RowStaging::Create(memory, impl->max_rows_));
-    MOED_ASSIGN_OR_RETURN(
-        impl->keys_, memory.Allocate(MemoryKind::kWorkspace, impl->max_adjusted_rows_ * row_bytes));
+    const Sizes sizes = SizesOf(limits);
+    if (sizes.rows == 0) return impl;
+    impl->max_rows_ = sizes.rows;
+    impl->max_adjusted_rows_ = sizes.adjusted_rows;
+    MOED_ASSIGN_OR_RETURN(impl->staging_, RowStaging::Create(memory, sizes.rows));
+    MOED_ASSIGN_OR_RETURN(impl->keys_, memory.Allocate(MemoryKind::kWorkspace, sizes.key_bytes));
     return impl;
   }
 
@@ -120,6 +135,11 @@ absl::StatusOr<std::unique_ptr<SamplingKernels>> SamplingKernels::Create(
     CudaMemory& memory, const WorkspaceLimits& limits) {
   MOED_ASSIGN_OR_RETURN(auto impl, Impl::Create(memory, limits));
   return std::unique_ptr<SamplingKernels>(new SamplingKernels(std::move(impl)));
+}
+
+int64_t SamplingKernels::ScratchBytes(const WorkspaceLimits& limits) {
+  const Sizes sizes = SizesOf(limits);
+  return sizes.rows == 0 ? 0 : RowStaging::DeviceBytes(sizes.rows) + sizes.key_bytes;
 }
 
 void SamplingKernels::Sample(CudaStream& stream, const SampleArgs& args) {

@@ -17,6 +17,8 @@ class SamplingKernels {
  public:
   static absl::StatusOr<std::unique_ptr<SamplingKernels>> Create(CudaMemory& memory,
                                                                  const WorkspaceLimits& limits);
+  // Device memory that Create takes.
+  static int64_t ScratchBytes(const WorkspaceLimits& limits);
   ~SamplingKernels();
 
   void Sample(CudaStream& stream, const SampleArgs& args);

@@ -51,6 +51,7 @@ absl::StatusOr<SchedulerOptions> MakeSchedulerOptions(const EngineOptions& optio
   scheduler.ageing = options.priority_ageing;
   scheduler.exchange.mode = options.exchange;
   scheduler.exchange.max_gather_rows = info.max_gather_rows;
+  scheduler.exchange.group_ranks = info.exchange_ranks;
   const int32_t budget = options.token_budget > 0 ? options.token_budget : info.max_rows_per_step;
   scheduler.token_budget = TokenBudgetLimit(scheduler.exchange, budget);
   return scheduler;

@@ -28,7 +28,7 @@ std::string Grouped(int64_t bytes) {
 int64_t GroupMemory::total_bytes() const {
   int64_t total = 0;
   for (const int64_t bytes : {replicated_weight_bytes, expert_weight_bytes, kv_cache_bytes,
-                              activation_bytes, exchange_bytes}) {
+                              activation_bytes, exchange_bytes, workspace_bytes}) {
     total = AddBytes(total, bytes);
   }
   return total;
@@ -38,7 +38,8 @@ std::string GroupMemory::Describe() const {
   return absl::StrCat("replicated weights ", Grouped(replicated_weight_bytes), ", expert weights ",
                       Grouped(expert_weight_bytes), ", KV cache ", Grouped(kv_cache_bytes), " (",
                       num_kv_blocks_per_rank, " blocks a rank), activations ",
-                      Grouped(activation_bytes), ", exchange ", Grouped(exchange_bytes));
+                      Grouped(activation_bytes), ", exchange ", Grouped(exchange_bytes),
+                      ", workspace ", Grouped(workspace_bytes));
 }
 
 int64_t NumKvBlocks(const ModelConfig& config, DType activation, int64_t block_size,
@@ -47,17 +48,17 @@ int64_t NumKvBlocks(const ModelConfig& config, DType activation, int64_t block_s
 }
 
 absl::StatusOr<GroupMemory> PlanGroupMemory(const ModelConfig& config,
-                                            const ExpertPlacement& placement, DType activation,
-                                            const WorkerLimits& limits,
+                                            const ExpertPlacement& placement,
+                                            const Backend& backend, const WorkerLimits& limits,
                                             std::optional<int> only_rank) {
   const int num_ranks = only_rank ? 1 : placement.num_ranks();
   MOED_ASSIGN_OR_RETURN(const std::vector<int64_t> rank_bytes,
-                        Worker::MemoryBytes(config, placement, activation, limits));
+                        Worker::MemoryBytes(config, placement, backend, limits));
   const auto all_ranks = [&](MemoryKind kind) {
     return MulBytes(rank_bytes[static_cast<size_t>(kind)], num_ranks);
   };
   LoadPlanOptions plan_options;
-  plan_options.dtype = activation;
+  plan_options.dtype = backend.activation_dtype();
   plan_options.block_size = limits.block_size;
   MOED_ASSIGN_OR_RETURN(const LoadPlan weights,
                         MakeLoadPlan(config, placement, /*index=*/nullptr, plan_options));
@@ -71,6 +72,7 @@ absl::StatusOr<GroupMemory> PlanGroupMemory(const ModelConfig& config,
   memory.kv_cache_bytes = all_ranks(MemoryKind::kKvCache);
   memory.activation_bytes = all_ranks(MemoryKind::kActivations);
   memory.exchange_bytes = all_ranks(MemoryKind::kExchange);
+  memory.workspace_bytes = all_ranks(MemoryKind::kWorkspace);
   return memory;
 }
 

@@ -7,6 +7,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "kernels/backend.h"
 #include "kernels/core/dtype.h"
 #include "parallel/expert_placement.h"
 #include "runtime/checkpoint/model_config.h"
@@ -15,7 +16,7 @@
 namespace moed {
 
 // Of all ranks together, which share one copy of the replicated weights. Weights are those of
-// LoadPlan, dense; the layout of a backend may pad, and its workspace comes on top.
+// LoadPlan, dense; the layout of a backend may pad.
 // A sum that cannot be counted is kUncountableBytes (tensor_bytes.h).
 struct GroupMemory {
   int num_ranks = 0;
@@ -25,6 +26,7 @@ struct GroupMemory {
   int64_t kv_cache_bytes = 0;
   int64_t activation_bytes = 0;
   int64_t exchange_bytes = 0;
+  int64_t workspace_bytes = 0;
 
   int64_t total_bytes() const;
   // "replicated weights 1,024, expert weights 512, KV cache ..." in bytes.
@@ -34,11 +36,11 @@ struct GroupMemory {
 // How many blocks of KV cache fit `bytes`; 0 when none does.
 int64_t NumKvBlocks(const ModelConfig& config, DType activation, int64_t block_size, int64_t bytes);
 
-// `limits` apply to every rank. `only_rank`: that one alone, without the others. INVALID_ARGUMENT
-// as TokenDispatcher::ExchangeBytes.
+// `backend` and `limits` are as every rank's. `only_rank`: that one alone, without the others.
+// INVALID_ARGUMENT as Worker::MemoryBytes.
 absl::StatusOr<GroupMemory> PlanGroupMemory(const ModelConfig& config,
-                                            const ExpertPlacement& placement, DType activation,
-                                            const WorkerLimits& limits,
+                                            const ExpertPlacement& placement,
+                                            const Backend& backend, const WorkerLimits& limits,
                                             std::optional<int> only_rank = std::nullopt);
 
 // RESOURCE_EXHAUSTED with the numbers by kind when the plan exceeds `available_bytes`.

@@ -121,12 +121,12 @@ class RankMain {
 
 }  // namespace
 
-RankThreadContext::RankThreadContext(ModelConfig model, ExpertPlacement expert_placement,
-                                     int first_rank, int num_threads, WorkerLimits worker_limits,
+RankThreadContext::RankThreadContext(ModelConfig model, ExpertPlacement expert_placement, int first,
+                                     int num_threads, WorkerLimits worker_limits,
                                      std::shared_ptr<WeightSource> weight_source)
     : config(std::move(model)),
       placement(std::move(expert_placement)),
-      first_rank(first_rank),
+      first_rank(first),
       limits(worker_limits),
       source(std::move(weight_source)),
       board(num_threads),

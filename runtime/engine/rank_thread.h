@@ -57,10 +57,9 @@ class StartProgress {
 // What the rank threads share. Each holds it, so that a thread that hangs and is left behind still
 // finds it.
 struct RankThreadContext {
-  // `num_threads` ranks of the placement, from `first_rank` on, have threads here.
-  RankThreadContext(ModelConfig model, ExpertPlacement expert_placement, int first_rank,
-                    int num_threads, WorkerLimits worker_limits,
-                    std::shared_ptr<WeightSource> weight_source);
+  // `num_threads` ranks of the placement, from `first` on, have threads here.
+  RankThreadContext(ModelConfig model, ExpertPlacement expert_placement, int first, int num_threads,
+                    WorkerLimits worker_limits, std::shared_ptr<WeightSource> weight_source);
 
   const ModelConfig config;
   const ExpertPlacement placement;

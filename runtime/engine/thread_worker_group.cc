@@ -121,7 +121,7 @@ absl::StatusOr<WorkerGroupInfo> ThreadWorkerGroup::Start(const RankProgressCallb
                                   static_cast<int>(config.num_experts), placement_ranks());
   MOED_ASSIGN_OR_RETURN(
       memory_,
-      PlanGroupMemory(config, placement, activation, limits,
+      PlanGroupMemory(config, placement, *backends.front(), limits,
                       options_.emulated ? std::optional(options_.emulated->rank) : std::nullopt));
   if (options_.available_memory_bytes.has_value()) {
     MOED_RETURN_IF_ERROR(CheckMemoryFits(memory_, *options_.available_memory_bytes));
@@ -129,6 +129,7 @@ absl::StatusOr<WorkerGroupInfo> ThreadWorkerGroup::Start(const RankProgressCallb
 
   WorkerGroupInfo info;
   info.num_ranks = options_.num_ranks;
+  info.exchange_ranks = placement_ranks();
   info.num_kv_blocks_per_rank = limits.num_kv_blocks;
   info.max_sequences_per_rank = options_.max_sequences_per_rank;
   info.max_rows_per_step = options_.max_rows_per_step;
@@ -172,14 +173,19 @@ absl::StatusOr<std::vector<std::unique_ptr<Communicator>>> ThreadWorkerGroup::Ma
 }
 
 absl::Status ThreadWorkerGroup::StartThreads(const RankProgressCallback& progress) {
-  MOED_ASSIGN_OR_RETURN(std::vector<std::unique_ptr<Communicator>> ends, MakeEnds());
+  absl::StatusOr<std::vector<std::unique_ptr<Communicator>>> ends = MakeEnds();
+  if (!ends.ok()) {
+    // The board counts threads from its making on: Stop would wait for these.
+    for (int rank = 0; rank < options_.num_ranks; ++rank) context_->board.Leave(rank);
+    return std::move(ends).status();
+  }
   context_->progress.Begin(&progress);
   for (int rank = 0; rank < options_.num_ranks; ++rank) {
     try {
-      threads_.emplace_back(
-          [context = context_, rank, end = std::move(ends[static_cast<size_t>(rank)])]() mutable {
-            RunRankThread(context, rank, std::move(end));
-          });
+      threads_.emplace_back([context = context_, rank,
+                             end = std::move((*ends)[static_cast<size_t>(rank)])]() mutable {
+        RunRankThread(context, rank, std::move(end));
+      });
     } catch (const std::system_error& error) {
       context_->board.Finish(
           rank, absl::ResourceExhaustedError(

@@ -41,20 +41,42 @@ RankSlots::Limits SlotLimitsOf(const ModelConfig& config, const WorkerLimits& li
           .max_experts_per_token = static_cast<int32_t>(MaxExpertsPerToken(config, limits))};
 }
 
+int64_t MaxContextBlocks(const ModelConfig& config, const WorkerLimits& limits) {
+  return std::min(limits.num_kv_blocks,
+                  (config.max_positions + limits.block_size - 1) / limits.block_size);
+}
+
 RankInputs::Limits InputLimitsOf(const ModelConfig& config, const WorkerLimits& limits) {
-  const int64_t context_blocks = (config.max_positions + limits.block_size - 1) / limits.block_size;
   return {.max_rows = limits.max_rows,
           .max_chunks = limits.max_sequences,
-          .max_blocks_per_chunk = std::min(limits.num_kv_blocks, context_blocks),
+          .max_blocks_per_chunk = MaxContextBlocks(config, limits),
           .max_experts_per_token = static_cast<int32_t>(MaxExpertsPerToken(config, limits))};
+}
+
+WorkspaceLimits WorkspaceLimitsOf(const ModelConfig& config, const ExpertPlacement& placement,
+                                  const WorkerLimits& limits) {
+  return {.max_rows = limits.max_rows,
+          .max_expert_rows = limits.max_rows * placement.num_ranks(),
+          .max_logit_rows = limits.max_logit_rows(),
+          .max_context_tokens =
+              std::min(config.max_positions, MaxContextBlocks(config, limits) * limits.block_size),
+          .hidden = config.hidden,
+          .ffn = config.ffn,
+          .vocab = config.vocab_size,
+          .num_heads = config.num_heads,
+          .num_kv_heads = config.num_kv_heads,
+          .head_dim = config.head_dim,
+          .num_experts = config.num_experts,
+          .top_k = MaxExpertsPerToken(config, limits)};
 }
 
 }  // namespace
 
 absl::StatusOr<std::vector<int64_t>> Worker::MemoryBytes(const ModelConfig& config,
                                                          const ExpertPlacement& placement,
-                                                         DType activation,
+                                                         const Backend& backend,
                                                          const WorkerLimits& limits) {
+  const DType activation = backend.activation_dtype();
   std::vector<int64_t> bytes(kNumMemoryKinds, 0);
   const auto of = [&bytes](MemoryKind kind) -> int64_t& {
     return bytes[static_cast<size_t>(kind)];
@@ -68,6 +90,8 @@ absl::StatusOr<std::vector<int64_t>> Worker::MemoryBytes(const ModelConfig& conf
   MOED_ASSIGN_OR_RETURN(
       of(MemoryKind::kExchange),
       TokenDispatcher::ExchangeBytes(placement, DispatcherLimitsOf(config, limits), activation));
+  MOED_ASSIGN_OR_RETURN(of(MemoryKind::kWorkspace),
+                        backend.WorkspaceBytes(WorkspaceLimitsOf(config, placement, limits)));
   return bytes;
 }
 
@@ -78,7 +102,8 @@ absl::StatusOr<std::unique_ptr<Worker>> Worker::Create(const WorkerParts& parts,
                                                        const WorkerLimits& limits) {
   auto worker = std::unique_ptr<Worker>(new Worker(parts, limits));
   MOED_RETURN_IF_ERROR(worker->Allocate());
-  MOED_RETURN_IF_ERROR(worker->PrepareWorkspace());
+  MOED_RETURN_IF_ERROR(
+      parts.backend->PrepareWorkspace(WorkspaceLimitsOf(*parts.config, *parts.placement, limits)));
   worker->transformer_ =
       std::make_unique<Transformer>(TransformerParts{.config = parts.config,
                                                      .replicated = parts.replicated,
@@ -110,24 +135,6 @@ absl::Status Worker::Allocate() {
       routing_, RankRouting::Create(backend, *activations_, static_cast<int>(limits_.max_sequences),
                                     limits_.trace_routing));
   return absl::OkStatus();
-}
-
-absl::Status Worker::PrepareWorkspace() {
-  const ModelConfig& config = *parts_.config;
-  return parts_.backend->PrepareWorkspace(
-      {.max_rows = limits_.max_rows,
-       .max_expert_rows = limits_.max_rows * parts_.placement->num_ranks(),
-       .max_logit_rows = limits_.max_logit_rows(),
-       .max_context_tokens =
-           std::min(config.max_positions, slots_.max_blocks_per_slot() * limits_.block_size),
-       .hidden = config.hidden,
-       .ffn = config.ffn,
-       .vocab = config.vocab_size,
-       .num_heads = config.num_heads,
-       .num_kv_heads = config.num_kv_heads,
-       .head_dim = config.head_dim,
-       .num_experts = config.num_experts,
-       .top_k = MaxExpertsPerToken(config, limits_)});
 }
 
 absl::StatusOr<RankResult> Worker::Step(const RankBatch& batch) {

@@ -24,6 +24,7 @@ using RankProgressCallback = std::function<bool(const RankProgress&)>;
 // What the ranks settled on at start; equal on all.
 struct WorkerGroupInfo {
   int num_ranks = 0;
+  int exchange_ranks = 0;  // that rows go between; 0: num_ranks. More where a rank is emulated
   int64_t num_kv_blocks_per_rank = 0;
   int32_t max_sequences_per_rank = 0;
   int32_t max_rows_per_step = 0;  // a rank's token budget

@@ -16,7 +16,9 @@ ExchangeDecision ChooseExchange(const ExchangePolicy& policy, absl::Span<const i
     case ExchangeMode::kAuto:
       break;
   }
-  const int64_t group_rows = static_cast<int64_t>(padded_rows) * num_rows.size();
+  const int64_t group_ranks =
+      std::max<int64_t>(policy.group_ranks, static_cast<int64_t>(num_rows.size()));
+  const int64_t group_rows = padded_rows * group_ranks;
   const bool is_small =
       padded_rows <= policy.max_gather_rows && group_rows <= policy.max_gather_group_rows;
   return is_small ? gather : ExchangeDecision{};

@@ -20,6 +20,8 @@ struct ExchangePolicy {
   // Auto: rows of the group, padding included, up to which gathering costs within 4 % of a perfect
   // all-to-all.
   int32_t max_gather_group_rows = 184;
+  // Ranks of the group where not all of them are scheduled (an emulated rank stands for its group).
+  int32_t group_ranks = 0;
 };
 
 struct ExchangeDecision {

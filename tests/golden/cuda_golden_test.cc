@@ -18,6 +18,7 @@
 #include "nlohmann/json.hpp"
 #include "parallel/cuda/cuda_platform.h"
 #include "parallel/exchange_strategy.h"
+#include "runtime/engine/thread_worker_group.h"
 #include "tests/cuda_host/host_cuda.h"
 #include "tests/cuda_host/host_gemm.h"
 #include "tests/golden/golden_model.h"
@@ -368,6 +369,34 @@ INSTANTIATE_TEST_SUITE_P(Models, CudaSameBitsTest, testing::ValuesIn(SameBitsCas
                          [](const auto& test) {
                            return absl::StrCat(test.param.name, "_", DTypeName(test.param.dtype));
                          });
+
+TEST(CudaMemoryTest, EveryRankTakesWhatWasPlanned) {
+  for (const int num_ranks : {1, 3}) {
+    const GoldenModel model = OddDummyModel();
+    const HarnessOptions device =
+        OnDevice(model.Options(CpuIsa::kPortable, DType::kBFloat16), Arithmetic::kFast);
+    ThreadWorkerGroupOptions options;
+    options.config = device.config;
+    options.weights = device.weights;
+    options.make_backend = device.make_backend;
+    options.make_group = device.make_group;
+    options.num_ranks = num_ranks;
+    options.num_kv_blocks = 32;
+    ThreadWorkerGroup group(options);
+    const auto started = group.Start(nullptr);
+    ASSERT_TRUE(started.ok()) << started.status();
+    const auto allocated = [&](MemoryKind kind) {
+      int64_t bytes = 0;
+      for (int rank = 0; rank < num_ranks; ++rank) bytes += group.allocated_bytes(rank, kind);
+      return bytes;
+    };
+    EXPECT_EQ(allocated(MemoryKind::kKvCache), group.memory().kv_cache_bytes);
+    EXPECT_EQ(allocated(MemoryKind::kActivations), group.memory().activation_bytes);
+    EXPECT_EQ(allocated(MemoryKind::kExchange), group.memory().exchange_bytes);
+    EXPECT_EQ(allocated(MemoryKind::kWorkspace), group.memory().workspace_bytes);
+    EXPECT_GT(group.memory().workspace_bytes, 0);
+  }
+}
 
 }  // namespace
 }  // namespace moed

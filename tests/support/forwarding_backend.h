@@ -31,6 +31,9 @@ class ForwardingBackend : public Backend {
   absl::Status PrepareWorkspace(const WorkspaceLimits& limits) override {
     return backend_->PrepareWorkspace(limits);
   }
+  absl::StatusOr<int64_t> WorkspaceBytes(const WorkspaceLimits& limits) const override {
+    return backend_->WorkspaceBytes(limits);
+  }
   std::unique_ptr<Stream> CreateStream() override { return backend_->CreateStream(); }
   absl::Status Synchronize(Stream& s) override { return backend_->Synchronize(s); }
   void CopyToDevice(Stream& s, ConstTensorView host, TensorView device) override {

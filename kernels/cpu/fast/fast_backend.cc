@@ -4,9 +4,9 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "kernels/core/status.h"
 #include "kernels/check_args.h"
 #include "kernels/check_weights.h"
+#include "kernels/core/status.h"
 #include "kernels/cpu/fast/packed_matrix.h"
 
 namespace moed {
@@ -30,6 +30,11 @@ absl::Status FastBackend::PrepareWorkspace(const WorkspaceLimits& limits) {
       fast::MakeWorkspace(limits, isa_, act(), pool().num_threads(),
                           [&](int64_t bytes) { return Allocate(MemoryKind::kWorkspace, bytes); }));
   return absl::OkStatus();
+}
+
+absl::StatusOr<int64_t> FastBackend::WorkspaceBytes(const WorkspaceLimits& limits) const {
+  MOED_RETURN_IF_ERROR(CheckLimits(limits));
+  return fast::WorkspaceBytes(limits, isa_, act(), pool().num_threads());
 }
 
 absl::StatusOr<std::unique_ptr<LinearWeight>> FastBackend::PackLinear(

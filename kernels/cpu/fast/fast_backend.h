@@ -18,6 +18,7 @@ class FastBackend final : public CpuBackendBase {
 
   std::string Description() const override;
   absl::Status PrepareWorkspace(const WorkspaceLimits& limits) override;
+  absl::StatusOr<int64_t> WorkspaceBytes(const WorkspaceLimits& limits) const override;
 
   absl::StatusOr<std::unique_ptr<LinearWeight>> PackLinear(
       absl::Span<const ConstTensorView> parts) override;

@@ -45,15 +45,23 @@ int64_t SlotBytes(const WorkspaceLimits& limits, const IsaKernels& isa) {
        Product({std::max(limits.num_experts, limits.hidden), 4}), Sum({sampler_bytes, 64})}));
 }
 
-}  // namespace
+// Sizes of the parts of a workspace, and their bytes where they lie one after the other.
+struct Layout {
+  int64_t widened_floats = 0;
+  int64_t ffn_pairs = 0;
+  int64_t slot_bytes = 0;
+  int64_t slots_bytes = 0;
+  int64_t widened_bytes = 0;
+  int64_t ffn_bytes = 0;
+  int64_t segments_bytes = 0;
+  int64_t items_bytes = 0;
 
-int64_t MaxAttentionRows(int64_t heads_per_kv_head) {
-  return std::max(kAttentionRows, heads_per_kv_head);
-}
+  int64_t bytes() const {
+    return Sum({slots_bytes, widened_bytes, ffn_bytes, segments_bytes, items_bytes});
+  }
+};
 
-absl::StatusOr<Workspace> MakeWorkspace(
-    const WorkspaceLimits& limits, const IsaKernels& isa, DType act, int num_threads,
-    absl::FunctionRef<absl::StatusOr<Buffer>(int64_t bytes)> allocate) {
+Layout LayoutOf(const WorkspaceLimits& limits, const IsaKernels& isa, DType act, int num_threads) {
   const bool widens = act == DType::kBFloat16 && !isa.bf16_pairs;
   const int64_t inner_bytes = act == DType::kBFloat16 && isa.bf16_pairs ? 2 : 4;
   const int64_t rows = std::max(limits.max_rows, limits.max_logit_rows);
@@ -61,36 +69,52 @@ absl::StatusOr<Workspace> MakeWorkspace(
   const int64_t pairs = Product(
       {limits.max_expert_rows, std::max<int64_t>(1, std::min(limits.top_k, limits.num_experts))});
 
-  Workspace workspace;
-  workspace.widened_floats =
+  Layout layout;
+  layout.widened_floats =
       widens ? std::max(Product({rows, widest}), Product({limits.max_expert_rows, limits.hidden}))
              : 0;
-  workspace.ffn_pairs = std::min(pairs, kFfnPairs);
+  layout.ffn_pairs = std::min(pairs, kFfnPairs);
+  layout.slot_bytes = SlotBytes(limits, isa);
+  layout.slots_bytes = Aligned(Product({layout.slot_bytes, num_threads}));
+  layout.widened_bytes = Aligned(Product({layout.widened_floats, 4}));
+  layout.ffn_bytes = Aligned(Product({layout.ffn_pairs, limits.ffn, inner_bytes}));
+  layout.segments_bytes = Aligned(Product({limits.num_experts, int64_t{sizeof(ExpertSegment)}}));
+  layout.items_bytes = Aligned(Product({limits.max_rows, int64_t{sizeof(AttentionItem)}}));
+  return layout;
+}
+
+}  // namespace
+
+int64_t MaxAttentionRows(int64_t heads_per_kv_head) {
+  return std::max(kAttentionRows, heads_per_kv_head);
+}
+
+int64_t WorkspaceBytes(const WorkspaceLimits& limits, const IsaKernels& isa, DType act,
+                       int num_threads) {
+  return LayoutOf(limits, isa, act, num_threads).bytes();
+}
+
+absl::StatusOr<Workspace> MakeWorkspace(
+    const WorkspaceLimits& limits, const IsaKernels& isa, DType act, int num_threads,
+    absl::FunctionRef<absl::StatusOr<Buffer>(int64_t bytes)> allocate) {
+  const Layout layout = LayoutOf(limits, isa, act, num_threads);
+  Workspace workspace;
+  workspace.widened_floats = layout.widened_floats;
+  workspace.ffn_pairs = layout.ffn_pairs;
   workspace.ffn = limits.ffn;
   workspace.num_segments = limits.num_experts;
   workspace.num_attention_items = limits.max_rows;
-
-  const int64_t slot_bytes = SlotBytes(limits, isa);
-  const int64_t slots_bytes = Aligned(Product({slot_bytes, num_threads}));
-  const int64_t widened_bytes = Aligned(Product({workspace.widened_floats, 4}));
-  const int64_t ffn_bytes = Aligned(Product({workspace.ffn_pairs, workspace.ffn, inner_bytes}));
-  const int64_t segments_bytes =
-      Aligned(Product({workspace.num_segments, int64_t{sizeof(ExpertSegment)}}));
-  const int64_t items_bytes =
-      Aligned(Product({workspace.num_attention_items, int64_t{sizeof(AttentionItem)}}));
-  MOED_ASSIGN_OR_RETURN(
-      workspace.memory,
-      allocate(Sum({slots_bytes, widened_bytes, ffn_bytes, segments_bytes, items_bytes})));
+  MOED_ASSIGN_OR_RETURN(workspace.memory, allocate(layout.bytes()));
 
   auto* next = static_cast<std::byte*>(workspace.memory.data());
-  workspace.slots = ScratchSlots(next, num_threads, slot_bytes);
-  next += slots_bytes;
+  workspace.slots = ScratchSlots(next, num_threads, layout.slot_bytes);
+  next += layout.slots_bytes;
   workspace.widened = reinterpret_cast<float*>(next);
-  next += widened_bytes;
+  next += layout.widened_bytes;
   workspace.ffn_inner = next;
-  next += ffn_bytes;
+  next += layout.ffn_bytes;
   workspace.segments = reinterpret_cast<ExpertSegment*>(next);
-  next += segments_bytes;
+  next += layout.segments_bytes;
   workspace.attention_items = reinterpret_cast<AttentionItem*>(next);
   return workspace;
 }

@@ -52,6 +52,10 @@ struct Workspace {
   Buffer memory;
 };
 
+// What MakeWorkspace allocates; the largest int64_t where that is too much to count.
+int64_t WorkspaceBytes(const WorkspaceLimits& limits, const IsaKernels& isa, DType act,
+                       int num_threads);
+
 // RESOURCE_EXHAUSTED where the limits need more than there is.
 absl::StatusOr<Workspace> MakeWorkspace(
     const WorkspaceLimits& limits, const IsaKernels& isa, DType act, int num_threads,

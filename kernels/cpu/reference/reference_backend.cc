@@ -6,10 +6,10 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "kernels/core/checked_math.h"
-#include "kernels/core/status.h"
 #include "kernels/check_args.h"
 #include "kernels/check_weights.h"
+#include "kernels/core/checked_math.h"
+#include "kernels/core/status.h"
 #include "kernels/cpu/convert.h"
 
 namespace moed {
@@ -28,6 +28,11 @@ absl::Status ReferenceBackend::PrepareWorkspace(const WorkspaceLimits& limits) {
   scratch_.logits.resize(size(limits.vocab));
   scratch_.removed.resize(size(limits.vocab));
   return absl::OkStatus();
+}
+
+absl::StatusOr<int64_t> ReferenceBackend::WorkspaceBytes(const WorkspaceLimits& limits) const {
+  MOED_RETURN_IF_ERROR(CheckLimits(limits));
+  return 0;  // the rows that one thread works on are not counted
 }
 
 absl::StatusOr<reference::Matrix> ReferenceBackend::PackMatrix(

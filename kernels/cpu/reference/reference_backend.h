@@ -15,6 +15,7 @@ class ReferenceBackend final : public CpuBackendBase {
 
   std::string Description() const override;
   absl::Status PrepareWorkspace(const WorkspaceLimits& limits) override;
+  absl::StatusOr<int64_t> WorkspaceBytes(const WorkspaceLimits& limits) const override;
 
   absl::StatusOr<std::unique_ptr<LinearWeight>> PackLinear(
       absl::Span<const ConstTensorView> parts) override;

@@ -82,8 +82,28 @@ TEST(CpuMemoryTest, AbsurdSizesAreRefusedWithNumbers) {
   WorkspaceLimits limits = TestLimits();
   limits.ffn = int64_t{1} << 60;
   EXPECT_EQ((*backend)->PrepareWorkspace(limits).code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_EQ((*backend)->WorkspaceBytes(limits).value(), std::numeric_limits<int64_t>::max());
   limits.ffn = -1;
   EXPECT_EQ((*backend)->PrepareWorkspace(limits).code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ((*backend)->WorkspaceBytes(limits).status().code(), absl::StatusCode::kInvalidArgument);
+}
+
+using WorkspaceTest = KernelTest;
+INSTANTIATE_TEST_SUITE_P(Kernels, WorkspaceTest, testing::ValuesIn(AllKernelCases()),
+                         KernelCaseName);
+
+TEST_P(WorkspaceTest, TakesWhatItSays) {
+  WorkspaceLimits limits = TestLimits();
+  for (const int64_t rows : {int64_t{700}, int64_t{1}, int64_t{5000}}) {
+    limits.max_rows = rows;
+    limits.max_expert_rows = 2 * rows;
+    const int64_t before = backend_->allocated_bytes(MemoryKind::kWorkspace);
+    const absl::StatusOr<int64_t> planned = backend_->WorkspaceBytes(limits);
+    ASSERT_TRUE(planned.ok()) << planned.status();
+    EXPECT_EQ(backend_->allocated_bytes(MemoryKind::kWorkspace), before);
+    ASSERT_TRUE(backend_->PrepareWorkspace(limits).ok());
+    EXPECT_EQ(backend_->allocated_bytes(MemoryKind::kWorkspace), *planned) << rows;
+  }
 }
 
 using CheckArgsDeathTest = KernelTest;

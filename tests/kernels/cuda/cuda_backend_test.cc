@@ -7,6 +7,7 @@
 #include <bit>
 #include <cstdint>
 #include <cstring>
+#include <limits>
 #include <memory>
 #include <string>
 #include <utility>
@@ -182,6 +183,44 @@ TEST_F(CudaBackendTest, WorkspaceThatDoesNotFitIsRefused) {
   EXPECT_EQ(backend().PrepareWorkspace(limits).code(), absl::StatusCode::kInvalidArgument);
 }
 
+TEST_F(CudaBackendTest, TakesTheWorkspaceThatItSays) {
+  WorkspaceLimits wide = SmallLimits();  // attention split, experts through the library
+  wide.max_rows = 600;
+  wide.max_expert_rows = 1200;
+  wide.max_logit_rows = 40;
+  wide.max_context_tokens = 4096;
+  WorkspaceLimits without_logits = SmallLimits();
+  without_logits.max_logit_rows = 0;
+  for (const DType act : {DType::kFloat32, DType::kBFloat16}) {
+    for (const bool deterministic : {false, true}) {
+      CudaBackendOptions options = Options(act);
+      options.deterministic = deterministic;
+      const auto made = MakeCudaBackend(options).value();
+      for (const WorkspaceLimits& limits : {SmallLimits(), wide, without_logits}) {
+        const int64_t before = made->allocated_bytes(MemoryKind::kWorkspace);
+        const absl::StatusOr<int64_t> planned = made->WorkspaceBytes(limits);
+        ASSERT_TRUE(planned.ok()) << planned.status();
+        EXPECT_EQ(made->allocated_bytes(MemoryKind::kWorkspace), before);
+        ASSERT_TRUE(made->PrepareWorkspace(limits).ok());
+        EXPECT_EQ(made->allocated_bytes(MemoryKind::kWorkspace), *planned)
+            << DTypeName(act) << (deterministic ? ", deterministic, " : ", ") << limits.max_rows;
+      }
+    }
+  }
+}
+
+TEST_F(CudaBackendTest, WorkspaceThatCannotBeIsSaidBeforeItIsTaken) {
+  WorkspaceLimits limits = SmallLimits();
+  limits.head_dim = 512;
+  EXPECT_EQ(backend().WorkspaceBytes(limits).status(), backend().PrepareWorkspace(limits));
+  EXPECT_EQ(backend().WorkspaceBytes(limits).status().code(), absl::StatusCode::kInvalidArgument);
+  limits = SmallLimits();
+  limits.ffn = int64_t{1} << 60;
+  EXPECT_EQ(backend().WorkspaceBytes(limits).value(), std::numeric_limits<int64_t>::max());
+  limits.ffn = -1;
+  EXPECT_EQ(backend().WorkspaceBytes(limits).status().code(), absl::StatusCode::kInvalidArgument);
+}
+
 TEST_F(CudaBackendTest, WorkspacePreparedAnewDoesNotAddUp) {
   ASSERT_TRUE(backend().PrepareWorkspace(SmallLimits()).ok());
   const int64_t once = backend().allocated_bytes(MemoryKind::kWorkspace);
@@ -329,7 +368,7 @@ TEST_F(CudaBackendTest, AFailureWhilePackingIsReturned) {
 std::vector<std::string> ranges;
 int num_open_ranges = 0;
 
-TEST_F(CudaBackendTest, EveryOperationOpensARangeWithItsName) {
+TEST_F(CudaBackendTest, AnOperationOpensARangeWithItsName) {
   ranges.clear();
   static CudaApi api = cuda_host::HostCudaApi();
   api.push_range = [](const char* name) {

@@ -45,6 +45,7 @@ TEST(EmulatedRankTest, TheEngineSeesOneRank) {
   const auto info = group.Start(nullptr);
   ASSERT_TRUE(info.ok()) << info.status();
   EXPECT_EQ(info->num_ranks, 1);
+  EXPECT_EQ(info->exchange_ranks, 4);
   EXPECT_EQ(info->num_experts, 4);
   EXPECT_EQ(info->num_kv_blocks_per_rank, 16);
 }
@@ -61,7 +62,7 @@ TEST(EmulatedRankTest, LoadsItsOwnExpertsAndNoOthers) {
       if (absl::StrContains(name, absl::StrCat("experts.", expert, "."))) experts.insert(expert);
     }
   }
-  EXPECT_EQ(experts, (std::set<std::string>{"2", "3"}));
+  EXPECT_EQ(experts, (std::set<std::string>{"1", "3"}));
 }
 
 TEST(EmulatedRankTest, TakesTheMemoryOfARankOfThatGroup) {

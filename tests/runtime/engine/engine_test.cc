@@ -340,6 +340,39 @@ TEST(EngineHangTest, AGroupThatHangsIsLeftUndestroyed) {
   delete left_behind;  // no rank hangs here
 }
 
+// Keeps how the first step is exchanged.
+class ExchangeWatch : public FakeWorkerGroup {
+ public:
+  ExchangeWatch(const FakeRankOptions& options, std::shared_ptr<FakeWorkerControl> control,
+                std::vector<ExchangeStrategy>& seen)
+      : FakeWorkerGroup(1, options, std::move(control)), seen_(seen) {}
+  absl::Status Launch(std::vector<RankBatch> batches) override {
+    seen_.push_back(batches.front().exchange);
+    return FakeWorkerGroup::Launch(std::move(batches));
+  }
+
+ private:
+  std::vector<ExchangeStrategy>& seen_;
+};
+
+TEST_F(EngineTest, ARankThatStandsForAGroupTakesTheGroupsExchange) {
+  for (const int exchange_ranks : {0, 10}) {
+    std::vector<ExchangeStrategy> seen;  // the engine thread's until it ends
+    control_ = std::make_shared<FakeWorkerControl>();
+    WorkerGroupInfo info = FakeWorkerGroup::Info(1, rank_options_);
+    info.exchange_ranks = exchange_ranks;
+    auto engine = MakeEngine(
+        options_, std::make_unique<ExchangeWatch>(rank_options_, control_, seen), info, tokenizer_);
+    ASSERT_TRUE(engine.ok()) << engine.status();
+    engine_ = *std::move(engine);
+    EXPECT_TRUE(Submit(Request("prompt", 20, 1))->Wait().status.ok());  // of the group 200 rows
+    engine_.reset();
+    ASSERT_FALSE(seen.empty());
+    EXPECT_EQ(seen.front(),
+              exchange_ranks == 0 ? ExchangeStrategy::kGather : ExchangeStrategy::kExact);
+  }
+}
+
 TEST_F(EngineTest, OptionsOutOfRangeAreRefusedByName) {
   const auto message = [&](const EngineOptions& options, const WorkerGroupInfo& info) {
     auto group =

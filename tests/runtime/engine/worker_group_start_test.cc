@@ -1,3 +1,4 @@
+#include <chrono>
 #include <cmath>
 #include <cstdint>
 #include <map>
@@ -12,6 +13,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "kernels/core/mutex.h"
+#include "kernels/core/thread_pool.h"
 #include "runtime/engine/rank_memory.h"
 #include "runtime/engine/thread_worker_group.h"
 #include "tests/runtime/engine/worker_group_fixture.h"
@@ -52,6 +54,7 @@ TEST(ThreadWorkerGroupStartTest, TellsWhatTheRanksSettledOn) {
   const auto info = group.Start(nullptr);
   ASSERT_TRUE(info.ok()) << info.status();
   EXPECT_EQ(info->num_ranks, 3);
+  EXPECT_EQ(info->exchange_ranks, 3);
   EXPECT_EQ(info->num_kv_blocks_per_rank, 16);
   EXPECT_EQ(info->max_sequences_per_rank, 4);
   EXPECT_EQ(info->max_rows_per_step, 24);
@@ -126,6 +129,15 @@ TEST(ThreadWorkerGroupStartTest, GivesTheCheckpointsErrorAsItIs) {
   }
 }
 
+TEST(ThreadWorkerGroupStartTest, AGroupThatCannotBeMadeEndsTheStartAtOnce) {
+  ThreadWorkerGroupOptions options = SmallGroupOptions(3);
+  options.make_group = [](int, auto) { return absl::InternalError("no group"); };
+  options.rank_timeout = std::chrono::hours(1);  // what a thread that is waited for would take
+  ThreadWorkerGroup group(std::move(options));
+  EXPECT_EQ(group.Start(nullptr).status(), absl::InternalError("no group"));
+  EXPECT_TRUE(group.Stop());
+}
+
 TEST(ThreadWorkerGroupStartTest, AllocatesWhatItPlanned) {
   for (const int num_ranks : {1, 3, 5}) {
     ThreadWorkerGroupOptions options = SmallGroupOptions(num_ranks);
@@ -135,9 +147,9 @@ TEST(ThreadWorkerGroupStartTest, AllocatesWhatItPlanned) {
     ASSERT_TRUE(group.Start(nullptr).ok());
     std::map<MemoryKind, int64_t> bytes;
     for (int rank = 0; rank < num_ranks; ++rank) {
-      for (const MemoryKind kind : {MemoryKind::kWeights, MemoryKind::kKvCache,
-                                    MemoryKind::kActivations, MemoryKind::kExchange}) {
-        bytes[kind] += group.allocated_bytes(rank, kind);
+      for (int kind = 0; kind < kNumMemoryKinds; ++kind) {
+        bytes[MemoryKind{static_cast<uint8_t>(kind)}] +=
+            group.allocated_bytes(rank, MemoryKind{static_cast<uint8_t>(kind)});
       }
     }
     const GroupMemory& plan = group.memory();
@@ -145,6 +157,22 @@ TEST(ThreadWorkerGroupStartTest, AllocatesWhatItPlanned) {
     EXPECT_EQ(bytes[MemoryKind::kKvCache], plan.kv_cache_bytes);
     EXPECT_EQ(bytes[MemoryKind::kActivations], plan.activation_bytes);
     EXPECT_EQ(bytes[MemoryKind::kExchange], plan.exchange_bytes);
+    EXPECT_EQ(bytes[MemoryKind::kWorkspace], plan.workspace_bytes);
+  }
+}
+
+TEST(ThreadWorkerGroupStartTest, PlansTheWorkspaceOfEveryRanksKernels) {
+  for (const DType act : {DType::kFloat32, DType::kBFloat16}) {
+    ThreadWorkerGroupOptions options = SmallGroupOptions(2);
+    options.make_backend = [act, pool = std::make_shared<ThreadPool>(3)](int) {
+      return MakeCpuBackend({.isa = CpuIsa::kPortable, .activation_dtype = act, .pool = pool});
+    };
+    ThreadWorkerGroup group(options);
+    ASSERT_TRUE(group.Start(nullptr).ok());
+    const int64_t allocated = group.allocated_bytes(0, MemoryKind::kWorkspace) +
+                              group.allocated_bytes(1, MemoryKind::kWorkspace);
+    EXPECT_GT(allocated, 0);
+    EXPECT_EQ(group.memory().workspace_bytes, allocated) << DTypeName(act);
   }
 }
 
@@ -177,7 +205,7 @@ TEST(ThreadWorkerGroupStartTest, RefusesWhatDoesNotFitBeforeItAllocates) {
       std::string(refused.message()),
       AllOf(HasSubstr("2 ranks need"), HasSubstr("replicated weights"), HasSubstr("expert weights"),
             HasSubstr("KV cache"), HasSubstr("(16 blocks a rank)"), HasSubstr("activations"),
-            HasSubstr("exchange")));
+            HasSubstr("exchange"), HasSubstr("workspace")));
 }
 
 TEST(ThreadWorkerGroupStartTest, FillsTheBytesOfTheKvCacheWithWholeBlocks) {

@@ -17,6 +17,7 @@ struct Case {
   std::vector<int32_t> num_rows;
   ExchangeStrategy strategy;
   int32_t padded_rows;
+  int32_t group_ranks = 0;
 };
 
 TEST(ExchangePolicyTest, ChoosesByTheTable) {
@@ -31,6 +32,11 @@ TEST(ExchangePolicyTest, ChoosesByTheTable) {
       {automatic, 64, {24, 0, 0, 0, 0, 0, 0, 0}, kExact, 0},
       {automatic, 256, {184}, kGather, 184},
       {automatic, 256, {185}, kExact, 0},
+      // A rank that stands for eight decides as the eight would; one of several never less.
+      {automatic, 64, {23}, kGather, 23, 8},
+      {automatic, 64, {24}, kExact, 0, 8},
+      {automatic, 64, {24, 0, 0, 0, 0, 0, 0, 0}, kExact, 0, 1},
+      {automatic, 64, {62, 62}, kGather, 62, 2},
       // What the ranks have room for bounds it as well.
       {automatic, 16, {16, 2}, kGather, 16},
       {automatic, 16, {17, 2}, kExact, 0},
@@ -43,6 +49,7 @@ TEST(ExchangePolicyTest, ChoosesByTheTable) {
     ExchangePolicy policy;
     policy.mode = c.mode;
     policy.max_gather_rows = c.max_gather_rows;
+    policy.group_ranks = c.group_ranks;
     const ExchangeDecision decision = ChooseExchange(policy, c.num_rows);
     const std::string rows = absl::StrJoin(c.num_rows, ",");
     EXPECT_EQ(decision.strategy, c.strategy) << "rows " << rows << " room " << c.max_gather_rows;
