@@ -64,7 +64,10 @@ absl::Status EmulatedCommunicator::AllToAllV(Stream& stream, const CollectiveTag
   const ConstTensorView own = send.Rows(own_begin, send_rows[me]);
   // A rank that sends itself nothing may yet get replies: then any row of the right size will do.
   const ConstTensorView source = own.empty() ? send.Rows(0, num_sent) : own;
-  const int64_t row_bytes = recv.dim(0) == 0 ? 0 : recv.bytes() / recv.dim(0);
+  // Either may have no rows.
+  const int64_t row_bytes = recv.dim(0) > 0   ? recv.bytes() / recv.dim(0)
+                            : send.dim(0) > 0 ? send.bytes() / send.dim(0)
+                                              : 0;
   int64_t begin = 0;
   for (size_t rank = 0; rank < num_ranks; ++rank) {
     Repeat(stream, source, recv.Rows(begin, recv_rows[rank]));

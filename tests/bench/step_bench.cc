@@ -188,7 +188,7 @@ class Bench {
                     .logit_rows = rows,
                     .kv_tokens = rows * context,
                     .scores = rows * context,
-                    .group_rows = rows * options_.emulated_ranks,
+                    .copies = static_cast<double>(options_.emulated_ranks),
                     .local_experts = static_cast<double>(NumLocalExperts())}));
     return absl::OkStatus();
   }
@@ -214,7 +214,7 @@ class Bench {
                     .logit_rows = 1,
                     .kv_tokens = rows,
                     .scores = rows * (rows + 1) / 2,
-                    .group_rows = rows * options_.emulated_ranks,
+                    .copies = static_cast<double>(options_.emulated_ranks),
                     .local_experts = static_cast<double>(NumLocalExperts())}));
     return absl::OkStatus();
   }

@@ -17,7 +17,8 @@ struct StepShape {
   double logit_rows = 0;     // of those, drawn from
   double kv_tokens = 0;      // keys read, summed over rows of decode, or over chunks of a prompt
   double scores = 0;         // (row, key) pairs of attention
-  double group_rows = 0;     // rows of all ranks whose pairs may come here
+  double copies = 1;         // of each row among those that its experts compute: the ranks of an
+                             // emulated group, whose rows are all this rank's
   double local_experts = 0;  // a layer's experts on this rank
 };
 
@@ -46,11 +47,11 @@ class StepFloor {
     Add(layers, 0, 0,
         2 * static_cast<double>(config_.kv_features()) * element_bytes_ * shape.kv_tokens,
         4 * static_cast<double>(config_.q_features()) * shape.scores, cost);
-    // Distinct local experts that the group's rows hit under uniform routing.
+    // Local experts that the rows hit under uniform routing: copies hit the same ones.
     const double miss =
         1 - static_cast<double>(config_.top_k) / static_cast<double>(config_.num_experts);
-    const double hit = shape.local_experts * (1 - std::pow(miss, shape.group_rows));
-    const double pairs = shape.group_rows * static_cast<double>(config_.top_k) *
+    const double hit = shape.local_experts * (1 - std::pow(miss, shape.rows));
+    const double pairs = shape.rows * shape.copies * static_cast<double>(config_.top_k) *
                          shape.local_experts / static_cast<double>(config_.num_experts);
     const double expert = 3 * hidden * static_cast<double>(config_.ffn);
     AddPart(layers, hit * expert * element_bytes_, 2 * expert * pairs, cost);

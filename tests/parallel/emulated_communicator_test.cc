@@ -86,6 +86,15 @@ TEST_F(EmulatedCommunicatorTest, ARankThatSendsItselfNothingStillGetsRows) {
   EXPECT_THAT(recv, ElementsAre(5, 6, 5, 5));
 }
 
+TEST_F(EmulatedCommunicatorTest, WhatIsSentCountsWhereNothingComes) {
+  const Numbers send = {5, 6};
+  Numbers recv;
+  ASSERT_TRUE(
+      end_.AllToAllV(*stream_, kTag, View(send), {1, 0, 1, 0}, View(recv), {0, 0, 0, 0}).ok());
+  EXPECT_EQ(end_.stats().bytes_sent, 2 * 8);
+  EXPECT_EQ(end_.stats().bytes_received, 0);
+}
+
 TEST_F(EmulatedCommunicatorTest, WithNothingToSendWhatIsThereStays) {
   const Numbers send;
   Numbers recv(3, 9);
