@@ -11,6 +11,7 @@ namespace moed {
 namespace {
 
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 TEST(DryRunTest, WarnsAsALoadDoes) {
   const std::string demo = std::string(MOED_SOURCE_DIR) + "/models/demo/config.json";
@@ -30,6 +31,24 @@ TEST(DryRunTest, WarnsAsALoadDoes) {
   ASSERT_TRUE(plan.ok()) << plan.status();
   EXPECT_THAT(*plan, HasSubstr("warning: "));
   EXPECT_THAT(*plan, HasSubstr("no_such_field"));
+}
+
+TEST(DryRunTest, PlansTheEmulatedRankAlone) {
+  DaemonOptions options;
+  options.model = std::string(MOED_SOURCE_DIR) + "/models/demo/config.json";
+  options.load_format = "dummy";
+  options.emulate_rank = "1/3";
+  options.rank_memory_bytes = 6'000'000;
+  const absl::StatusOr<std::string> plan = DryRun(options);
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_THAT(*plan, HasSubstr("\n1 rank, "));
+  EXPECT_THAT(*plan, HasSubstr(" 12 of 32, "));  // three of eight experts in each of four layers
+  EXPECT_THAT(*plan, Not(HasSubstr("DOES NOT FIT")));
+  // All experts are more than that.
+  options.emulate_rank.clear();
+  const absl::StatusOr<std::string> alone = DryRun(options);
+  ASSERT_TRUE(alone.ok()) << alone.status();
+  EXPECT_THAT(*alone, HasSubstr("DOES NOT FIT"));
 }
 
 }  // namespace
