@@ -21,7 +21,7 @@ struct GpuInfo {
   std::string name;
   std::string architecture;  // "sm_90"
   int64_t total_memory_bytes = 0;
-  int64_t free_memory_bytes = 0;
+  std::string unusable;  // why the kernels cannot run on it: "has compute ..."; empty: they can
 };
 
 struct GpuBackendOptions {
@@ -38,9 +38,14 @@ class GpuPlatform {
   // One line for the start log: libraries and versions.
   virtual std::string Description() const = 0;
 
-  // At least one device. UNAVAILABLE with the reason where the machine has no driver, one that is
-  // too old, or no device; INTERNAL for any other fault of the driver.
+  // At least one device. Takes hold of none: on a machine with eight, seven may be others' own.
+  // UNAVAILABLE with the reason where the machine has no driver, one that is too old, or no device;
+  // INTERNAL for any other fault of the driver.
   virtual absl::StatusOr<std::vector<GpuInfo>> ListDevices() = 0;
+
+  // What nobody has of one of them. Takes hold of it: the driver's own memory on it is gone
+  // already.
+  virtual absl::StatusOr<int64_t> FreeMemoryBytes(int device) = 0;
 
   // INVALID_ARGUMENT for a device that does not exist, FAILED_PRECONDITION for one that is too old.
   virtual absl::StatusOr<std::unique_ptr<Backend>> MakeBackend(

@@ -2,6 +2,7 @@
 #include "kernels/cuda/cuda_backend.h"
 
 #include <memory>
+#include <string>
 
 #include "absl/strings/str_cat.h"
 #include "kernels/core/check.h"
@@ -25,15 +26,21 @@ absl::StatusOr<CudaDeviceInfo> CheckDevice(const CudaApi& api, int device) {
   CudaDeviceInfo info;
   MOED_RETURN_IF_ERROR(
       CudaStatus(api, api.describe_device(device, &info), "asking for the device's properties"));
-  if (info.major < kLeastMajor) {
-    return absl::FailedPreconditionError(absl::StrCat(
-        "CUDA device ", device, " (", info.name, ") has compute capability ", info.major, ".",
-        info.minor, "; the kernels need ", kLeastMajor, ".0 (Ampere) or later"));
+  const std::string unusable = WhyUnusable(info);
+  if (!unusable.empty()) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("CUDA device ", device, " (", info.name, ") ", unusable));
   }
   return info;
 }
 
 }  // namespace
+
+std::string WhyUnusable(const CudaDeviceInfo& device) {
+  if (device.major >= kLeastMajor) return "";
+  return absl::StrCat("has compute capability ", device.major, ".", device.minor,
+                      "; the kernels need ", kLeastMajor, ".0 (Ampere) or later");
+}
 
 absl::StatusOr<std::unique_ptr<Backend>> MakeCudaBackend(const CudaBackendOptions& options) {
   MOED_CHECK(options.api != nullptr, "a CUDA backend without its table of functions");

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <string>
 
 #include "absl/status/statusor.h"
 #include "kernels/backend.h"
@@ -20,6 +21,10 @@ struct CudaBackendOptions {
   // one order of K for each weight, and never cuBLASLt. Without it products agree within rounding.
   bool deterministic = false;
 };
+
+// Why the kernels cannot run on the device, "has compute capability 7.5; ..."; empty where they
+// can.
+std::string WhyUnusable(const CudaDeviceInfo& device);
 
 // INVALID_ARGUMENT for another dtype or a device that does not exist, FAILED_PRECONDITION for a
 // device below compute capability 8.0; otherwise the runtime's error. Weights packed by one serve

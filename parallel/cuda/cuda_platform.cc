@@ -85,14 +85,21 @@ class CudaPlatform final : public GpuPlatform {
       info.device = device;
       info.name = found.name;
       info.architecture = absl::StrCat("sm_", found.major, found.minor);
-      // What is free is known of the thread's current device only.
-      MOED_RETURN_IF_ERROR(CudaStatus(api_, api_.set_device(device), "choosing the device"));
-      MOED_RETURN_IF_ERROR(
-          CudaStatus(api_, api_.get_memory(&info.free_memory_bytes, &info.total_memory_bytes),
-                     "asking for the device's memory"));
+      info.total_memory_bytes = found.total_memory_bytes;
+      info.unusable = WhyUnusable(found);
       devices.push_back(std::move(info));
     }
     return devices;
+  }
+
+  absl::StatusOr<int64_t> FreeMemoryBytes(int device) override {
+    // What is free is known of the thread's current device only.
+    MOED_RETURN_IF_ERROR(CudaStatus(api_, api_.set_device(device), "choosing the device"));
+    int64_t free_bytes = 0;
+    int64_t total_bytes = 0;
+    MOED_RETURN_IF_ERROR(CudaStatus(api_, api_.get_memory(&free_bytes, &total_bytes),
+                                    "asking for the device's memory"));
+    return free_bytes;
   }
 
   absl::StatusOr<std::unique_ptr<Backend>> MakeBackend(const GpuBackendOptions& options) override {

@@ -33,10 +33,15 @@ absl::StatusOr<ComputeDevice> OpenGpu(const DaemonOptions& options) {
   MOED_ASSIGN_OR_RETURN(const std::vector<GpuInfo> gpus, device.gpu->ListDevices());
   for (const GpuInfo& gpu : gpus) {
     if (gpu.device != options.gpu_device) continue;
+    if (!gpu.unusable.empty()) {
+      return absl::UnavailableError(
+          absl::StrCat("device ", gpu.device, " (", gpu.name, ") ", gpu.unusable));
+    }
     device.gpu_info = gpu;
+    MOED_ASSIGN_OR_RETURN(device.free_memory_bytes, device.gpu->FreeMemoryBytes(gpu.device));
     device.reason =
         absl::StrCat("device: ", gpu.name, " (device ", gpu.device, " of ", gpus.size(), ", ",
-                     gpu.architecture, ", ", FormatBytes(gpu.free_memory_bytes), " of ",
+                     gpu.architecture, ", ", FormatBytes(device.free_memory_bytes), " of ",
                      FormatBytes(gpu.total_memory_bytes), " free), ", device.gpu->Description());
     if (gpus.size() > 1) {
       absl::StrAppend(&device.reason, "; all ranks share this device, the others are not used");

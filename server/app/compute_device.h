@@ -1,6 +1,7 @@
 // Where the ranks compute: the processor, or a GPU behind its plugin.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <string>
@@ -15,14 +16,15 @@ namespace moed {
 struct ComputeDevice {
   std::shared_ptr<GpuPlatform> gpu;  // null: the processor
   GpuInfo gpu_info;                  // of --gpu-device
+  int64_t free_memory_bytes = 0;     // of it
   std::string reason;                // for the start log: what was chosen, and why
 
   bool is_gpu() const { return gpu != nullptr; }
 };
 
 // As --device, --gpu-plugin, --gpu-device and --cpu-isa say. Of `cuda`: RESOURCE_EXHAUSTED with the
-// reason where there is no plugin, driver or such device. Of `auto`: the processor instead, but for
-// a driver that is there and fails (INTERNAL).
+// reason where there is no plugin, driver or such device, or one that is too old for the kernels.
+// Of `auto`: the processor instead, but for a driver that is there and fails (INTERNAL).
 absl::StatusOr<ComputeDevice> ChooseDevice(const DaemonOptions& options);
 
 struct EmulatedRankOption {

@@ -38,7 +38,7 @@ void UseGpu(const DaemonOptions& options, const ComputeDevice& device, DType act
                          int num_ranks, std::chrono::milliseconds deadline) {
     return gpu->MakeVirtualRankGroup(num_ranks, index, deadline);
   };
-  group.available_memory_bytes = device.gpu_info.free_memory_bytes;
+  group.available_memory_bytes = device.free_memory_bytes;
 }
 
 }  // namespace

@@ -15,6 +15,8 @@ namespace {
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 
+constexpr CudaError kDevicesUnavailable = 46;  // busy, in exclusive mode
+
 int driver_version = 13000;
 
 class CudaPlatformTest : public ::testing::Test {
@@ -59,7 +61,36 @@ TEST_F(CudaPlatformTest, ListsEveryDeviceWithItsMemory) {
   EXPECT_EQ((*devices)[1].name, "host emulation");
   EXPECT_EQ((*devices)[1].architecture, "sm_90");
   EXPECT_EQ((*devices)[1].total_memory_bytes, int64_t{8} << 30);
-  EXPECT_EQ((*devices)[1].free_memory_bytes, int64_t{8} << 30);
+  EXPECT_EQ((*devices)[1].unusable, "");
+}
+
+// A context takes memory of its device for as long as the process lives, and may be refused: one of
+// eight, which belongs to somebody else, must not end a start on another.
+TEST_F(CudaPlatformTest, TakesHoldOfNoDeviceBeforeItIsChosen) {
+  cuda_host::DeviceSettings settings;
+  settings.num_devices = 3;
+  cuda_host::SetDevice(settings);
+  cuda_host::ResetCudaCallCounts();
+  ASSERT_EQ(platform_->ListDevices()->size(), 3U);
+  for (const char* call : {"set_device", "get_memory", "allocate", "create_stream"}) {
+    EXPECT_EQ(cuda_host::CudaCallCounts().count(call), 0U) << call;
+  }
+  EXPECT_EQ(*platform_->FreeMemoryBytes(2), settings.total_memory_bytes);
+  EXPECT_EQ(cuda_host::CudaCallCounts().at("set_device"), 1);
+
+  cuda_host::FailCall("set_device", 1, kDevicesUnavailable);
+  EXPECT_THAT(std::string(platform_->FreeMemoryBytes(2).status().message()),
+              HasSubstr("choosing the device"));
+}
+
+TEST_F(CudaPlatformTest, ADeviceThatIsTooOldIsListedWithTheReason) {
+  cuda_host::DeviceSettings settings;
+  settings.major = 7;
+  settings.minor = 5;
+  cuda_host::SetDevice(settings);
+  const std::string unusable = platform_->ListDevices().value().at(0).unusable;
+  EXPECT_THAT(unusable, HasSubstr("compute capability 7.5; the kernels need 8.0"));
+  EXPECT_THAT(std::string(platform_->MakeBackend({}).status().message()), HasSubstr(unusable));
 }
 
 TEST_F(CudaPlatformTest, DescribesItsLibraries) {

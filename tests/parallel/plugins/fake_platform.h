@@ -2,6 +2,7 @@
 #pragma once
 
 #include <chrono>
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
@@ -15,6 +16,9 @@ class FakePlatform final : public GpuPlatform {
   std::string Description() const override { return "a fake platform"; }
   absl::StatusOr<std::vector<GpuInfo>> ListDevices() override {
     return absl::UnavailableError("a fake platform has no device");
+  }
+  absl::StatusOr<int64_t> FreeMemoryBytes(int) override {
+    return absl::InvalidArgumentError("a fake platform has no device");
   }
   absl::StatusOr<std::unique_ptr<Backend>> MakeBackend(const GpuBackendOptions&) override {
     return absl::InvalidArgumentError("a fake platform has no device");
