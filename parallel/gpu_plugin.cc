@@ -50,15 +50,20 @@ absl::StatusOr<std::unique_ptr<GpuPlatform>> OpenGpuPlugin(const std::string& pa
   return std::unique_ptr<GpuPlatform>(entry->create());
 }
 
-std::string DefaultGpuPluginPath() {
+std::string GpuPluginPathFor(const std::string& program_folder) {
   std::error_code error;
-  const fs::path folder = fs::read_symlink("/proc/self/exe", error).parent_path();
-  const fs::path beside = folder / kPluginFile;
-  for (const fs::path& candidate :
-       {beside, folder / "../lib/moed" / kPluginFile, folder / "../parallel/cuda" / kPluginFile}) {
+  const fs::path folder = program_folder;
+  // moed is built in server/, its benchmarks in tests/bench/.
+  for (const char* place : {"", "../lib/moed", "../parallel/cuda", "../../parallel/cuda"}) {
+    const fs::path candidate = folder / place / kPluginFile;
     if (fs::exists(candidate, error)) return candidate.lexically_normal().string();
   }
-  return beside.string();
+  return (folder / kPluginFile).string();
+}
+
+std::string DefaultGpuPluginPath() {
+  std::error_code error;
+  return GpuPluginPathFor(fs::read_symlink("/proc/self/exe", error).parent_path().string());
 }
 
 }  // namespace moed

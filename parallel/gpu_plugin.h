@@ -30,8 +30,12 @@ inline constexpr char kGpuPluginSymbol[] = "moed_gpu_plugin";
 // it has another ABI, with both numbers, or no entry.
 absl::StatusOr<std::unique_ptr<GpuPlatform>> OpenGpuPlugin(const std::string& path);
 
-// Where the plugin lies beside this program: libmoed_cuda.so in its folder, in ../lib/moed of it,
-// or, in a build tree, in ../parallel/cuda. The first that exists, else the first.
+// Where the plugin of a program in this folder lies: libmoed_cuda.so beside it, in ../lib/moed, or,
+// in a build tree, in parallel/cuda of it: one or two folders up. The first that exists, else the
+// first.
+std::string GpuPluginPathFor(const std::string& program_folder);
+
+// Of this program.
 std::string DefaultGpuPluginPath();
 
 }  // namespace moed

@@ -10,6 +10,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "tests/support/temp_directory.h"
 
 namespace moed {
 namespace {
@@ -72,16 +73,29 @@ TEST(GpuPlugin, AnotherAbiIsRefusedWithBothNumbersAndItsRelease) {
                                      kGpuPluginAbi)));
 }
 
-TEST(GpuPlugin, TheDefaultIsTheBuildTreesOwnElseBesideTheProgram) {
-  namespace fs = std::filesystem;
-  const fs::path folder = fs::read_symlink("/proc/self/exe").parent_path();
-  const fs::path built = (folder / "../parallel/cuda/libmoed_cuda.so").lexically_normal();
-  fs::remove(built);
-  EXPECT_EQ(DefaultGpuPluginPath(), (folder / "libmoed_cuda.so").string());
-  fs::create_directories(built.parent_path());
-  std::ofstream(built).put('x');
-  EXPECT_EQ(DefaultGpuPluginPath(), built.string());
-  fs::remove(built);
+TEST(GpuPlugin, IsFoundWhereItIsBuiltOrInstalledElseBesideTheProgram) {
+  const TempDirectory tree;
+  const auto found_from = [&tree](const std::string& folder) {
+    std::filesystem::create_directories(tree.PathOf(folder));
+    return GpuPluginPathFor(tree.PathOf(folder));
+  };
+  const auto put_into = [&tree](const std::string& folder) {
+    std::filesystem::create_directories(tree.PathOf(folder));
+    return tree.Write(folder + "/libmoed_cuda.so", "");
+  };
+  EXPECT_EQ(found_from("build/server"), tree.PathOf("build/server/libmoed_cuda.so"));
+  const std::string built = put_into("build/parallel/cuda");
+  EXPECT_EQ(found_from("build/server"), built);
+  EXPECT_EQ(found_from("build/tests/bench"), built) << "of moed_step_bench";
+  const std::string installed = put_into("usr/lib/moed");
+  EXPECT_EQ(found_from("usr/bin"), installed);
+  const std::string beside = put_into("usr/bin");
+  EXPECT_EQ(found_from("usr/bin"), beside) << "comes first";
+}
+
+TEST(GpuPlugin, TheDefaultIsThisProgramsOwn) {
+  const std::string program = std::filesystem::read_symlink("/proc/self/exe").string();
+  EXPECT_EQ(DefaultGpuPluginPath(), GpuPluginPathFor(program.substr(0, program.rfind('/'))));
 }
 
 }  // namespace
