@@ -7,6 +7,7 @@ import unittest
 
 from asking import PROMPT, greedy, one, request
 from daemon import DEMO_MODEL, Daemon, run_moed
+import grpc
 from moed.v1 import generation_pb2
 
 PLUGIN = os.environ["MOED_CUDA_HOST_PLUGIN"]
@@ -35,6 +36,15 @@ def launches(path):
     """By kernel, once the process has ended."""
     with open(path) as file:
         return {kernel: int(count) for count, kernel in (line.split() for line in file)}
+
+
+def launches_of_a_start(*flags):
+    """How many there are before the first request."""
+    with tempfile.TemporaryDirectory() as directory:
+        log = os.path.join(directory, "launches")
+        with Daemon(*flags, env={"MOED_CUDA_HOST_LAUNCH_LOG": log}) as daemon:
+            assert daemon.stop() == 0, daemon.log
+        return sum(launches(log).values())
 
 
 class EmulatedDeviceTest(unittest.TestCase):
@@ -84,6 +94,42 @@ class EmulatedDeviceTest(unittest.TestCase):
         self.assertEqual(result.returncode, 69, result.stderr)
         self.assertIn("--gpu-device 3: there is no such device, the machine has 1", result.stderr)
 
+    def test_dummy_weights_are_made_on_the_device(self):
+        with tempfile.TemporaryDirectory() as directory:
+            log = os.path.join(directory, "launches")
+            with Daemon(*ON_DEVICE, "--load-format", "dummy", "--ranks", "2",
+                        env={"MOED_CUDA_HOST_LAUNCH_LOG": log}) as daemon:
+                on_device = greedy(daemon, max_tokens=4)
+                self.assertEqual(daemon.stop(), 0, daemon.log)
+            self.assertGreater(launches(log)["FillSeededKernel"], 0)
+        with Daemon("--device", "cpu", "--dtype", "float32", "--load-format", "dummy") as daemon:
+            self.assertEqual(greedy(daemon, max_tokens=4), on_device)
+
+    def assert_ends_with_75(self, daemon, cause):
+        """A stream ends, told nothing of the inside, and so does the daemon, whose log has the
+        cause. How many tokens there were until then."""
+        tokens = []
+        with self.assertRaises(grpc.RpcError) as caught:
+            for message in daemon.generation.StreamGenerate(request(
+                    PROMPT, generation_pb2.StreamGenerateRequest, stopping={"ignore_eos": True})):
+                tokens.extend(message.token_ids)
+        self.assertEqual(caught.exception.code(), grpc.StatusCode.UNAVAILABLE)
+        self.assertNotRegex(caught.exception.details().lower(), r"cuda|rank \d|kernel|719")
+        self.assertEqual(daemon.wait(), 75, daemon.log)
+        self.assertIn(cause, daemon.log[-1])
+        return len(tokens)
+
+    def test_a_device_that_fails_ends_the_stream_and_the_daemon(self):
+        ranks = (*ON_DEVICE, "--ranks", "2")
+        nth = launches_of_a_start(*ranks) + 300  # a few steps
+        # After an error of a kernel CUDA refuses everything in the process.
+        with Daemon(*ranks, env={"MOED_CUDA_HOST_FAIL": f"launch_kernel:{nth}:719"}) as daemon:
+            self.assertGreater(self.assert_ends_with_75(daemon, "cudaErrorLaunchFailure"), 0)
+
+    def test_a_rank_that_takes_too_long_ends_the_stream_and_the_daemon(self):
+        with Daemon(*ON_DEVICE, "--ranks", "2", "--rank-timeout", "0.001") as daemon:
+            self.assert_ends_with_75(daemon, "ranks have failed")
+
     def test_a_driver_that_fails_stops_even_auto(self):
         for device in ("cuda", "auto"):
             result = run_moed("--model", DEMO_MODEL, "--listen", "127.0.0.1:0", "--device", device,
@@ -121,6 +167,13 @@ class NoDeviceTest(unittest.TestCase):
         env = {"MOED_CUDA_HOST_DRIVER_ERROR": "35"}
         self.assert_ends(69, "driver", "--device", "cuda", "--gpu-plugin", PLUGIN, env=env)
         self.assert_serves_on_the_processor("driver", "--gpu-plugin", PLUGIN, env=env)
+
+    def test_a_device_that_is_too_old(self):
+        env = {"MOED_CUDA_HOST_COMPUTE": "75"}
+        why = "device 0 (host emulation) has compute capability 7.5; the kernels need 8.0"
+        self.assert_ends(69, f"--device cuda: {why}", "--device", "cuda", "--gpu-plugin", PLUGIN,
+                         env=env)
+        self.assert_serves_on_the_processor(why, "--gpu-plugin", PLUGIN, env=env)
 
     def test_what_does_not_go_together_is_64(self):
         self.assert_ends(64, "--cpu-isa", "--device", "cuda", "--cpu-isa", "portable")
