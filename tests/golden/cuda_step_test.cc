@@ -36,41 +36,41 @@ using ::testing::Key;
 using ::testing::Not;
 
 // NVTX ranges of all threads.
-Mutex mutex;
-std::map<std::string, int64_t> ranges ABSL_GUARDED_BY(mutex);  // by name
-int64_t num_open_ranges ABSL_GUARDED_BY(mutex) = 0;
+Mutex ranges_mutex;
+std::map<std::string, int64_t> ranges ABSL_GUARDED_BY(ranges_mutex);  // by name
+int64_t num_open_ranges ABSL_GUARDED_BY(ranges_mutex) = 0;
 
 void PushRange(const char* name) {
-  const MutexLock lock(mutex);
+  const MutexLock lock(ranges_mutex);
   ++ranges[name];
   ++num_open_ranges;
 }
 
 void PopRange() {
-  const MutexLock lock(mutex);
+  const MutexLock lock(ranges_mutex);
   --num_open_ranges;
 }
 
 std::map<std::string, int64_t> Ranges() {
-  const MutexLock lock(mutex);
+  const MutexLock lock(ranges_mutex);
   return ranges;
 }
 
 // Calls that had to wait for the device.
 std::atomic<int64_t> num_event_waits = 0;
 
-cuda::CudaError SynchronizeEvent(void* event) {
+cuda::CudaError SynchronizeRecorded(void* event) {
   if (cuda_host::HostCudaApi().query_event(event) != cuda::kCudaSuccess) ++num_event_waits;
   return cuda_host::HostCudaApi().synchronize_event(event);
 }
 
 // As the plugin makes it, on the stand-ins, and recorded. Outlives every backend.
-GpuPlatform& Device() {
+GpuPlatform& RecordedDevice() {
   static const cuda::CudaApi api = [] {
     cuda::CudaApi recording = cuda_host::HostCudaApi();
     recording.push_range = PushRange;
     recording.pop_range = PopRange;
-    recording.synchronize_event = SynchronizeEvent;
+    recording.synchronize_event = SynchronizeRecorded;
     return recording;
   }();
   static const std::unique_ptr<GpuPlatform> device =
@@ -97,7 +97,7 @@ class CudaStepTest : public testing::TestWithParam<ExchangeStrategy> {
   static constexpr int kNumRanks = 2;
 
   CudaStepTest() : model_(OddDummyModel()) {
-    const MutexLock lock(mutex);
+    const MutexLock lock(ranges_mutex);
     ranges.clear();
   }
 
@@ -108,9 +108,9 @@ class CudaStepTest : public testing::TestWithParam<ExchangeStrategy> {
     options.num_kv_blocks = 16;
     options.max_rows = 32;
     options.capacity_factor = 1.25;
-    options.make_backend = [](int) { return Device().MakeBackend({}); };
+    options.make_backend = [](int) { return RecordedDevice().MakeBackend({}); };
     options.make_group = [](int num_ranks, std::chrono::milliseconds deadline) {
-      return Device().MakeVirtualRankGroup(num_ranks, /*device=*/0, deadline);
+      return RecordedDevice().MakeVirtualRankGroup(num_ranks, /*device=*/0, deadline);
     };
     return options;
   }
@@ -154,7 +154,7 @@ TEST_P(CudaStepTest, EveryOperationOfAStepIsARangeWithItsName) {
   std::set<std::string> names;
   for (const auto& [name, count] : Ranges()) names.insert(name);
   EXPECT_EQ(names, expected);
-  const MutexLock lock(mutex);
+  const MutexLock lock(ranges_mutex);
   EXPECT_EQ(num_open_ranges, 0);
 }
 
