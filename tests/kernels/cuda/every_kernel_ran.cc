@@ -83,7 +83,7 @@ class EveryKernelRan : public testing::Environment {
   }
 };
 
-const testing::Environment* const environment =
+const testing::Environment* const kEnvironment =
     testing::AddGlobalTestEnvironment(new EveryKernelRan);
 
 }  // namespace
