@@ -100,7 +100,7 @@ absl::Status VirtualRankEnd::Arrive(const CollectiveCall& call) {
 
 absl::Status VirtualRankEnd::Depart() {
   const auto start = std::chrono::steady_clock::now();
-  const absl::Status status = state_->rendezvous.Depart(rank_);
+  absl::Status status = state_->rendezvous.Depart(rank_);
   stats_.wait_seconds += SecondsSince(start);
   return status;
 }
