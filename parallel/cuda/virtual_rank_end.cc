@@ -74,11 +74,16 @@ absl::Status VirtualRankEnd::Exchange(CudaStream& stream, CollectiveCall call, v
   AbortOnError(stream, state_->api.record_event(RankState(rank_).ready, stream.handle()));
   if (absl::Status status = Arrive(call); !status.ok()) {
     // Who met before the failure may copy from here; an event not recorded since costs nothing.
-    WaitForDone(stream);
+    for (int peer = 0; peer < num_ranks_; ++peer) {
+      if (peer != rank_) WaitForDone(stream, peer);
+    }
     return status;
   }
   CopyPieces(stream, recv);
-  AbortOnError(stream, state_->api.record_event(RankState(rank_).done, stream.handle()));
+  const CudaError recorded = state_->api.record_event(RankState(rank_).done, stream.handle());
+  AbortOnError(stream, recorded);
+  // Nobody can wait for these copies on the device then.
+  if (recorded != kCudaSuccess) stream.Synchronize().IgnoreError();
   failure_ = Depart();
   WaitForReaders(stream);
   return failure_;
@@ -124,15 +129,18 @@ void VirtualRankEnd::WaitForReaders(CudaStream& stream) {
   const CollectiveCall& own = meeting_.calls[static_cast<size_t>(rank_)];
   for (int reader = 0; reader < num_ranks_; ++reader) {
     if (reader == rank_ || PieceBytes(own, reader) == 0) continue;
-    AbortOnError(stream, state_->api.wait_event(stream.handle(), RankState(reader).done));
+    WaitForDone(stream, reader);
   }
 }
 
-void VirtualRankEnd::WaitForDone(CudaStream& stream) {
-  for (int peer = 0; peer < num_ranks_; ++peer) {
-    if (peer == rank_) continue;
-    AbortOnError(stream, state_->api.wait_event(stream.handle(), RankState(peer).done));
-  }
+void VirtualRankEnd::WaitForDone(CudaStream& stream, int peer) {
+  void* const done = RankState(peer).done;
+  const CudaError waits = state_->api.wait_event(stream.handle(), done);
+  if (waits == kCudaSuccess) [[likely]]
+    return;
+  AbortOnError(stream, waits);
+  state_->api.synchronize_event(
+      done);  // on the host instead, for the peer reads this rank's memory
 }
 
 void VirtualRankEnd::AbortOnError(CudaStream& stream, CudaError error) {

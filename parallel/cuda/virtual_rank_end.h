@@ -41,7 +41,8 @@ class VirtualRankEnd final : public Communicator {
   absl::Status Depart();
   void CopyPieces(CudaStream& stream, void* recv);
   void WaitForReaders(CudaStream& stream);
-  void WaitForDone(CudaStream& stream);  // of all other ranks
+  // The stream goes on when `peer` has read.
+  void WaitForDone(CudaStream& stream, int peer);
   // A call of the runtime that fails ends the group: what the others wait for may never come.
   void AbortOnError(CudaStream& stream, CudaError error);
 

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "kernels/core/dtype.h"
@@ -178,6 +179,21 @@ TEST_P(CudaStepTest, AllocatesNothingAndWaitsAsOftenAsIsPromised) {
   // What the sampler staged two steps ago has been read long since.
   EXPECT_EQ(calls.at("synchronize_event"), (run->num_steps - 2) * kNumRanks);
   EXPECT_EQ(num_event_waits.load(), 0);
+}
+
+// Under AddressSanitizer: what is queued when a step fails reads and writes the ranks' memory
+// later.
+TEST_P(CudaStepTest, WhatAFailedStepHasQueuedFindsItsMemory) {
+  for (const int nth : {2, 5, 9, 14, 20}) {
+    auto harness = ModelHarness::Create(Options());
+    ASSERT_TRUE(harness.ok()) << harness.status();
+    // Somewhere in an exchange, with work before it that has not run.
+    cuda_host::FailCall("record_event", nth, /*error=*/719);
+    const absl::Status status = (*harness)->Run(Requests()).status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable) << status << ", call " << nth;
+    cuda_host::ClearFailures();
+  }
+  EXPECT_EQ(cuda_host::CountLiveObjects().allocations, 0);
 }
 
 INSTANTIATE_TEST_SUITE_P(Exchanges, CudaStepTest,
